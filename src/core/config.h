@@ -1,0 +1,73 @@
+// The configuration file, checked and made ready for decisions. Nothing here changes after parsing.
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "core/device.h"
+#include "util/cleanup.h"
+
+struct rule; // core/rule.h
+
+enum vm_type { VM_QEMU, VM_CROSVM, VM_CLOUD_HYPERVISOR };
+
+struct vm_config {
+    char *name;
+    enum vm_type type;
+    char *socket;
+};
+
+// One group of usbPassthrough, evdevPassthrough or pciPassthrough.
+struct group {
+    char *path; // "usbPassthrough[0]", as errors and verdicts name it
+    char *description;
+    char **vms; // targetVm, or those of allowedVms that exist; at least one
+    size_t vm_count;
+    bool chooses; // given as allowedVms
+    bool disabled;
+    bool skip_on_suspend;
+    char *tag;
+    struct rule **allow;
+    size_t allow_count;
+    struct rule **deny;
+    size_t deny_count;
+    char *bus_prefix;  // evdev, single-object form: pcieBusPrefix; else NULL
+    bool all_inputs;   // evdev, single-object form: every mouse, keyboard, touchpad, touchscreen, tablet
+    bool iommu_add_all, iommu_skip_if_shared, auto_ovmf, qemu_root_bus, crosvm_root_bus; // PCI
+};
+
+struct group_list {
+    struct group *groups;
+    size_t count;
+};
+
+struct config {
+    char *file;
+    struct group_list usb, input, pci;
+    struct vm_config *vms;
+    size_t vm_count;
+};
+
+// What parsing has to say, one line each, in the file's order, each beginning with the file's name.
+struct config_messages {
+    char **lines;
+    size_t count;
+};
+struct config_report {
+    struct config_messages errors;   // any: the file is refused
+    struct config_messages warnings; // unknown keys outside rules and groups, …
+    struct config_messages notes;    // for debug: keys accepted and unused, groups not served yet
+};
+
+// Parses TEXT of LENGTH bytes. Returns the configuration, or NULL when REPORT has errors; REPORT is
+// filled in both cases and cleared by config_report_clear.
+struct config *config_parse(const char *file, const char *text, size_t length, struct config_report *report) CHECKED;
+void config_free(struct config *config);
+void config_report_clear(struct config_report *report);
+DEFINE_CLEANUP(struct config *, cleanup_config, config_free)
+
+// The VM of that name, or NULL.
+const struct vm_config *config_vm(const struct config *config, const char *name);
+
+// "3 USB allow rules (vm1: 2, vm2: 1), 2 VMs": rules per kind and VM, for the log. Free with free().
+char *config_summary(const struct config *config) CHECKED;

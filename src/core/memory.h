@@ -1,0 +1,29 @@
+// What must outlive a kill of the daemon: which device instances it manages and which VM may hold them.
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "util/cleanup.h"
+
+#define MEMORY_DEVICES_MAX 4096
+
+struct memory_device {
+    char *key;
+    uint64_t instance;
+    bool managed;         // plugged while we ran, or attached by us: to be attached even without -a
+    char *vm;             // the VM that has it or may have it; NULL: none
+    uint64_t vm_instance; // that VM's process at the time
+};
+
+struct memory {
+    struct memory_device *devices;
+    size_t count;
+};
+
+// Text form (JSON, one object) and back. Parsing takes hostile input: NULL error on success, else
+// what is wrong (free with free()), and MEMORY is empty then.
+char *memory_print(const struct memory *memory) CHECKED;
+char *memory_parse(const char *text, size_t length, struct memory *memory) CHECKED;
+void memory_clear(struct memory *memory);

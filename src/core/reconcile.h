@@ -1,0 +1,86 @@
+// The heart: compares what should be with what is and says the one next operation for each VM.
+// Pure: events and the time go in, outputs come out; no I/O, no clock, no loop. Times are microseconds
+// on one monotonic clock that never goes back.
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/config.h"
+#include "core/device.h"
+#include "core/memory.h"
+#include "core/operation.h"
+
+enum device_state {
+    STATE_HOST,      // stays on the host: no rule, denied, a hub, or the host lives on it
+    STATE_IGNORED,   // a rule gives it to a VM, but it was there before us and -a was not given
+    STATE_WAITS,     // belongs in a VM and cannot go in now; a later event or retry will do it
+    STATE_REFUSED,   // belongs in a VM, which refused for good; only news will make us try again
+    STATE_EJECTED,   // its guest took it out by itself; only news puts it back
+    STATE_ATTACHING, // an attach is on its way
+    STATE_ATTACHED,  // the VM lists it
+    STATE_DETACHING, // a detach is on its way
+};
+
+enum vm_state { VM_STATE_DOWN, VM_STATE_STARTING, VM_STATE_ANSWERS, VM_STATE_SILENT };
+
+enum output_kind {
+    OUTPUT_OPERATION, // start it; its result must come back through reconcile_result exactly once
+    OUTPUT_MEMORY,    // reconcile_memory has changed: make it durable before going on
+    OUTPUT_DEVICE,    // a device's state or reason changed, once each
+    OUTPUT_VM,        // a VM's state changed, once each
+    OUTPUT_NOTE,      // something worth one line: a stale or foreign object, …
+};
+
+// Borrowed strings and devices live until the next call of any reconcile function.
+struct output {
+    enum output_kind kind;
+    struct operation operation; // OPERATION: the receiver's own, operation_clear it
+    struct device *device;      // DEVICE
+    enum device_state state;    // DEVICE
+    enum vm_state vm_state;     // VM
+    const char *vm;             // DEVICE: NULL if none is concerned; VM; NOTE: may be NULL
+    const char *reason;         // DEVICE, VM (may be ""), NOTE: the text
+    bool gone;                  // DEVICE: it was unplugged; state is what it last was
+};
+
+struct reconcile;
+
+struct reconcile *reconcile_new(uint64_t seed, bool attach_connected) CHECKED;
+void reconcile_free(struct reconcile *reconcile);
+DEFINE_CLEANUP(struct reconcile *, cleanup_reconcile, reconcile_free)
+
+// Sets or replaces the configuration, borrowed until replaced: detaches what is no longer allowed,
+// attaches what now is, touches nothing else. VMs that are gone from it are served until empty.
+void reconcile_configure(struct reconcile *reconcile, const struct config *config, uint64_t now);
+// Whether a VM that the configuration no longer names still has to be served.
+bool reconcile_needs_vm(const struct reconcile *reconcile, const char *vm);
+
+// What an earlier run left behind; before the first device.
+void reconcile_remember(struct reconcile *reconcile, const struct memory *memory);
+// What to keep now; clear with memory_clear.
+void reconcile_memory(const struct reconcile *reconcile, struct memory *memory);
+
+// A device is there: new, changed, or seen again (idempotent). PLUGGED: it came while we listened,
+// as against found by the first scan. The reconciler keeps a reference of its own.
+void reconcile_device(struct reconcile *reconcile, struct device *device, bool plugged, uint64_t now);
+// The device of that place went away; INSTANCE 0 means whichever is there.
+void reconcile_device_gone(struct reconcile *reconcile, const char *key, uint64_t instance, uint64_t now);
+// The first scan of the host is complete.
+void reconcile_scanned(struct reconcile *reconcile, uint64_t now);
+
+// A VMM process serves that VM (INSTANCE names the process, 0 if it cannot be told), or none does.
+void reconcile_vm_up(struct reconcile *reconcile, const char *vm, uint64_t instance, uint64_t now);
+void reconcile_vm_down(struct reconcile *reconcile, const char *vm, uint64_t now);
+// Its operation in flight has had no answer for a while; the operation goes on. WHY is for people.
+void reconcile_vm_silent(struct reconcile *reconcile, const char *vm, const char *why, uint64_t now);
+// Something in the VM changed by itself: look again.
+void reconcile_vm_news(struct reconcile *reconcile, const char *vm, uint64_t now);
+void reconcile_result(struct reconcile *reconcile, const char *vm, const struct result *result, uint64_t now);
+
+// The next thing to do at this time; false when there is none. Call until false after every event
+// and at every deadline.
+bool reconcile_next(struct reconcile *reconcile, uint64_t now, struct output *output) CHECKED;
+// When to call reconcile_next again without an event; UINT64_MAX: never.
+uint64_t reconcile_deadline(const struct reconcile *reconcile);

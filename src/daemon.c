@@ -1,0 +1,389 @@
+// The daemon: events of the wings go into the reconciler, and what it says goes out to the wings.
+#include "daemon.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <systemd/sd-daemon.h>
+#include <systemd/sd-event.h>
+
+#include "core/config.h"
+#include "core/reconcile.h"
+#include "core/report.h"
+#include "host/host.h"
+#include "util/text.h"
+#include "vmm/vmm.h"
+
+#define CONFIG_SIZE_MAX (1024U * 1024)
+
+// An attach whose device is being opened.
+struct opening {
+    struct operation operation;
+    struct opening *next;
+};
+
+struct daemon {
+    const struct daemon_settings *settings;
+    struct log *log;
+    sd_event *loop;
+    sd_event_source *pump, *timer, *terminate, *interrupt, *reload;
+    struct config *config;
+    struct reconcile *reconcile;
+    struct host *host;
+    struct vmms *vmms;
+    struct opening *openings;
+    char *memory_file;
+    bool memory_failed; // said already
+    bool retired_vms;   // VMs that the configuration no longer names are still served
+};
+
+// ---- configuration
+
+static char *read_file(const char *file, size_t *length, char **error)
+{
+    CLEANUP(cleanup_close) int fd = open(file, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    struct stat status;
+    if (fd < 0 || fstat(fd, &status) < 0) {
+        *error = string_printf("cannot be read: %s", strerror(errno));
+        return NULL;
+    }
+    if (!S_ISREG(status.st_mode)) {
+        *error = string_copy("is not a file");
+        return NULL;
+    }
+    CLEANUP(cleanup_free) char *text = memory_new(CONFIG_SIZE_MAX + 1, 1);
+    *length = 0;
+    for (;;) {
+        ssize_t got = read(fd, text + *length, CONFIG_SIZE_MAX + 1 - *length);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0) {
+            *error = string_printf("cannot be read: %s", strerror(errno));
+            return NULL;
+        }
+        *length += (size_t)got;
+        if (got == 0)
+            return steal_pointer(&text);
+        if (*length > CONFIG_SIZE_MAX) {
+            *error = string_printf("is longer than %u bytes", CONFIG_SIZE_MAX);
+            return NULL;
+        }
+    }
+}
+
+static void log_messages(struct log *log, enum log_level level, const struct config_messages *messages)
+{
+    for (size_t i = 0; i < messages->count; i++)
+        log_line(log, level, NULL, "%s", messages->lines[i]);
+}
+
+// The configuration of the file, or NULL with the reasons in the log.
+static struct config *load_config(struct daemon *daemon)
+{
+    const char *file = daemon->settings->config_file;
+    size_t length = 0;
+    CLEANUP(cleanup_free) char *error = NULL;
+    CLEANUP(cleanup_free) char *text = read_file(file, &length, &error);
+    if (!text) {
+        log_error(daemon->log, "%s: %s", file, error);
+        return NULL;
+    }
+    CLEANUP(config_report_clear) struct config_report report = {0};
+    struct config *config = config_parse(file, text, length, &report);
+    log_messages(daemon->log, LOG_LEVEL_ERROR, &report.errors);
+    log_messages(daemon->log, LOG_LEVEL_WARNING, &report.warnings);
+    log_messages(daemon->log, LOG_LEVEL_DEBUG, &report.notes);
+    if (config) {
+        CLEANUP(cleanup_free) char *summary = config_summary(config);
+        log_info(daemon->log, "%s: %s", file, summary);
+    }
+    return config;
+}
+
+static bool keep_vm(void *user, const char *vm)
+{
+    struct daemon *daemon = user;
+    bool keep = reconcile_needs_vm(daemon->reconcile, vm);
+    daemon->retired_vms |= keep;
+    return keep;
+}
+
+static void configure_vms(struct daemon *daemon)
+{
+    daemon->retired_vms = false;
+    vmms_configure(daemon->vmms, daemon->config, keep_vm);
+}
+
+static uint64_t monotonic(struct daemon *daemon)
+{
+    uint64_t now = 0;
+    (void)sd_event_now(daemon->loop, CLOCK_MONOTONIC, &now);
+    return now;
+}
+
+static int on_reload(sd_event_source *source, const struct signalfd_siginfo *info, void *user)
+{
+    (void)source, (void)info;
+    struct daemon *daemon = user;
+    (void)sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%" PRIu64, monotonic(daemon));
+    struct config *config = load_config(daemon);
+    if (config) {
+        reconcile_configure(daemon->reconcile, config, monotonic(daemon));
+        config_free(daemon->config);
+        daemon->config = config;
+        configure_vms(daemon);
+    } else {
+        log_error(daemon->log, "%s: not reloaded, the running configuration stays", daemon->settings->config_file);
+    }
+    (void)sd_notify(0, "READY=1");
+    return 0;
+}
+
+// ---- from the host
+
+static void on_present(void *user, struct device *device, bool plugged)
+{
+    struct daemon *daemon = user;
+    reconcile_device(daemon->reconcile, device, plugged, monotonic(daemon));
+}
+
+static void on_gone(void *user, const char *key, uint64_t instance)
+{
+    struct daemon *daemon = user;
+    reconcile_device_gone(daemon->reconcile, key, instance, monotonic(daemon));
+}
+
+static void on_scanned(void *user)
+{
+    struct daemon *daemon = user;
+    reconcile_scanned(daemon->reconcile, monotonic(daemon));
+}
+
+static void end_attach(struct daemon *daemon, const struct operation *operation, enum result_kind kind, char *text)
+{
+    CLEANUP(result_clear) struct result result = {.serial = operation->serial, .kind = kind, .text = text};
+    reconcile_result(daemon->reconcile, operation->vm, &result, monotonic(daemon));
+}
+
+static void on_opened(void *user, uint64_t serial, enum host_open_kind kind, int fd, const char *text)
+{
+    struct daemon *daemon = user;
+    CLEANUP(cleanup_close) int owned = fd;
+    struct opening **place = &daemon->openings;
+    while (*place && (*place)->operation.serial != serial)
+        place = &(*place)->next;
+    struct opening *opening = *place;
+    if (!opening)
+        return;
+    *place = opening->next;
+    switch (kind) {
+    case HOST_OPENED:
+    case HOST_OPEN_NO_FD:
+        vmms_start(daemon->vmms, &opening->operation, steal_fd(&owned), text);
+        break;
+    case HOST_OPEN_GONE:
+        end_attach(daemon, &opening->operation, RESULT_GONE, string_copy(text));
+        break;
+    case HOST_OPEN_IN_USE:
+        end_attach(daemon, &opening->operation, RESULT_REFUSED, string_printf("the host lives on it: %s", text));
+        break;
+    }
+    operation_clear(&opening->operation);
+    free(opening);
+}
+
+static const struct host_callbacks host_callbacks = {
+    .present = on_present, .gone = on_gone, .scanned = on_scanned, .opened = on_opened};
+
+// ---- from the VMs
+
+static void on_up(void *user, const char *vm, uint64_t instance)
+{
+    struct daemon *daemon = user;
+    reconcile_vm_up(daemon->reconcile, vm, instance, monotonic(daemon));
+}
+
+static void on_down(void *user, const char *vm)
+{
+    struct daemon *daemon = user;
+    reconcile_vm_down(daemon->reconcile, vm, monotonic(daemon));
+}
+
+static void on_silent(void *user, const char *vm, const char *why)
+{
+    struct daemon *daemon = user;
+    reconcile_vm_silent(daemon->reconcile, vm, why, monotonic(daemon));
+}
+
+static void on_news(void *user, const char *vm)
+{
+    struct daemon *daemon = user;
+    reconcile_vm_news(daemon->reconcile, vm, monotonic(daemon));
+}
+
+static void on_done(void *user, const char *vm, const struct result *result)
+{
+    struct daemon *daemon = user;
+    reconcile_result(daemon->reconcile, vm, result, monotonic(daemon));
+}
+
+static const struct vmms_callbacks vmms_callbacks = {
+    .up = on_up, .down = on_down, .silent = on_silent, .news = on_news, .done = on_done};
+
+// ---- what the reconciler says
+
+static void start_operation(struct daemon *daemon, struct operation *operation)
+{
+    if (operation->kind != OPERATION_ATTACH) {
+        vmms_start(daemon->vmms, operation, -1, NULL);
+        return;
+    }
+    struct opening *opening = memory_new(1, sizeof *opening);
+    *opening = (struct opening){*operation, daemon->openings};
+    *operation = (struct operation){0};
+    daemon->openings = opening;
+    host_open(daemon->host, opening->operation.device, opening->operation.serial);
+}
+
+static void save_memory(struct daemon *daemon)
+{
+    CLEANUP(memory_clear) struct memory memory = {0};
+    reconcile_memory(daemon->reconcile, &memory);
+    int status = host_save_memory(daemon->memory_file, &memory);
+    if (status < 0 && !daemon->memory_failed)
+        log_warning(daemon->log, "%s cannot be written: %s; after a restart, devices may wait for every VM's answer",
+                    daemon->memory_file, strerror(-status));
+    daemon->memory_failed = status < 0;
+}
+
+static void handle_output(struct daemon *daemon, struct output *output)
+{
+    switch (output->kind) {
+    case OUTPUT_OPERATION:
+        start_operation(daemon, &output->operation);
+        operation_clear(&output->operation);
+        break;
+    case OUTPUT_MEMORY:
+        save_memory(daemon);
+        break;
+    case OUTPUT_DEVICE:
+    case OUTPUT_VM:
+    case OUTPUT_NOTE:
+        report_output(daemon->log, output);
+        break;
+    }
+}
+
+// Runs after every turn of the loop in which anything happened.
+static int on_pump(sd_event_source *source, void *user)
+{
+    (void)source;
+    struct daemon *daemon = user;
+    struct output output = {0};
+    while (reconcile_next(daemon->reconcile, monotonic(daemon), &output))
+        handle_output(daemon, &output);
+    if (daemon->retired_vms)
+        configure_vms(daemon);
+    uint64_t deadline = reconcile_deadline(daemon->reconcile);
+    if (deadline == UINT64_MAX)
+        return sd_event_source_set_enabled(daemon->timer, SD_EVENT_OFF);
+    int status = sd_event_source_set_time(daemon->timer, deadline);
+    return status < 0 ? status : sd_event_source_set_enabled(daemon->timer, SD_EVENT_ONESHOT);
+}
+
+// The pump runs after this turn, as after any other.
+static int on_deadline(sd_event_source *source, uint64_t time, void *user)
+{
+    (void)source, (void)time, (void)user;
+    return 0;
+}
+
+// ---- life
+
+static int start_loop(struct daemon *daemon)
+{
+    sd_event *loop = daemon->loop;
+    int status;
+    (void)signal(SIGPIPE, SIG_IGN);
+    if ((status = sd_event_add_signal(loop, &daemon->terminate, SIGTERM | SD_EVENT_SIGNAL_PROCMASK, NULL, NULL)) < 0 ||
+        (status = sd_event_add_signal(loop, &daemon->interrupt, SIGINT | SD_EVENT_SIGNAL_PROCMASK, NULL, NULL)) < 0 ||
+        (status = sd_event_add_signal(loop, &daemon->reload, SIGHUP | SD_EVENT_SIGNAL_PROCMASK, on_reload, daemon)) <
+            0 ||
+        (status = sd_event_add_post(loop, &daemon->pump, on_pump, daemon)) < 0 ||
+        (status = sd_event_add_time(loop, &daemon->timer, CLOCK_MONOTONIC, 0, 1000, on_deadline, daemon)) < 0 ||
+        (status = sd_event_set_watchdog(loop, true)) < 0)
+        return status;
+    return sd_event_source_set_enabled(daemon->timer, SD_EVENT_OFF);
+}
+
+static void name_memory_file(struct daemon *daemon)
+{
+    const char *directory = getenv("RUNTIME_DIRECTORY");
+    if (!directory || directory[0] != '/')
+        directory = "/run/vhotplug";
+    // systemd gives several, parted by colons; the first is ours.
+    daemon->memory_file = string_printf("%.*s/memory.json", (int)strcspn(directory, ":"), directory);
+}
+
+static int start_wings(struct daemon *daemon)
+{
+    uint64_t seed = 0;
+    if (getrandom(&seed, sizeof seed, GRND_NONBLOCK) < 0)
+        seed = monotonic(daemon);
+    daemon->reconcile = reconcile_new(seed, daemon->settings->attach_connected);
+    int status;
+    if ((status = host_new(&daemon->host, daemon->loop, daemon->log, &host_callbacks, daemon)) < 0 ||
+        (status = vmms_new(&daemon->vmms, daemon->loop, daemon->log, &vmms_callbacks, daemon)) < 0)
+        return status;
+    name_memory_file(daemon);
+    CLEANUP(memory_clear) struct memory memory = {0};
+    host_load_memory(daemon->log, daemon->memory_file, &memory);
+    reconcile_remember(daemon->reconcile, &memory);
+    reconcile_configure(daemon->reconcile, daemon->config, monotonic(daemon));
+    configure_vms(daemon);
+    return host_start(daemon->host);
+}
+
+static void daemon_clear(struct daemon *daemon)
+{
+    while (daemon->openings) {
+        struct opening *opening = daemon->openings;
+        daemon->openings = opening->next;
+        operation_clear(&opening->operation);
+        free(opening);
+    }
+    vmms_free(daemon->vmms);
+    host_free(daemon->host);
+    reconcile_free(daemon->reconcile);
+    config_free(daemon->config);
+    free(daemon->memory_file);
+    sd_event_source *sources[] = {daemon->pump, daemon->timer, daemon->terminate, daemon->interrupt, daemon->reload};
+    for (size_t i = 0; i < sizeof sources / sizeof *sources; i++)
+        sd_event_source_unref(sources[i]);
+    sd_event_unref(daemon->loop);
+}
+
+int daemon_run(const struct daemon_settings *settings, struct log *log)
+{
+    CLEANUP(daemon_clear) struct daemon daemon = {.settings = settings, .log = log};
+    daemon.config = load_config(&daemon);
+    if (!daemon.config)
+        return EXIT_FAILURE;
+    int status = sd_event_new(&daemon.loop);
+    if (status < 0 || (status = start_loop(&daemon)) < 0 || (status = start_wings(&daemon)) < 0) {
+        log_error(log, "vhotplug cannot start: %s", strerror(-status));
+        return EXIT_FAILURE;
+    }
+    (void)sd_notify(0, "READY=1");
+    status = sd_event_loop(daemon.loop);
+    if (status < 0) {
+        log_error(log, "the event loop failed: %s", strerror(-status));
+        return EXIT_FAILURE;
+    }
+    (void)sd_notify(0, "STOPPING=1");
+    return EXIT_SUCCESS;
+}

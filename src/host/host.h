@@ -1,0 +1,47 @@
+// The host wing: which devices there are, whether the host lives on them, and a descriptor of one.
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <systemd/sd-event.h>
+
+#include "core/device.h"
+#include "core/memory.h"
+#include "util/cleanup.h"
+#include "util/log.h"
+
+enum host_open_kind {
+    HOST_OPENED,      // fd is the device that policy saw, opened O_RDWR
+    HOST_OPEN_NO_FD,  // it is there but could not be opened: pass it by address; text says why
+    HOST_OPEN_GONE,   // it is not there any more, or another one is
+    HOST_OPEN_IN_USE, // the host has begun to live on it; text says how
+};
+
+// Called from the loop, never from inside a host_* function.
+struct host_callbacks {
+    // Appeared or changed; the device is borrowed. PLUGGED: not by the first scan.
+    void (*present)(void *user, struct device *device, bool plugged);
+    void (*gone)(void *user, const char *key, uint64_t instance);
+    void (*scanned)(void *user); // the first scan is complete
+    // Answers host_open; FD belongs to the receiver, -1 unless HOST_OPENED.
+    void (*opened)(void *user, uint64_t serial, enum host_open_kind kind, int fd, const char *text);
+};
+
+struct host;
+
+// Listens to udev, or to the kernel where no udevd runs. Negative errno on failure, said in the log.
+int host_new(struct host **host, sd_event *loop, struct log *log, const struct host_callbacks *callbacks, void *user)
+    CHECKED;
+// Scans; from now on callbacks come. Negative errno.
+int host_start(struct host *host) CHECKED;
+void host_free(struct host *host);
+DEFINE_CLEANUP(struct host *, cleanup_host, host_free)
+
+// Opens a device without blocking the loop; `opened` answers exactly once with SERIAL.
+void host_open(struct host *host, struct device *device, uint64_t serial);
+
+// The memory of an earlier run, kept where a reboot clears it. Load: an absent file is an empty
+// memory; a damaged one is said in the log and set aside. Save: atomic replace; negative errno.
+void host_load_memory(struct log *log, const char *path, struct memory *memory);
+int host_save_memory(const char *path, const struct memory *memory) CHECKED;
