@@ -189,7 +189,7 @@ static void on_opened(void *user, uint64_t serial, enum host_open_kind kind, int
         end_attach(daemon, &opening->operation, RESULT_GONE, string_copy(text));
         break;
     case HOST_OPEN_IN_USE:
-        end_attach(daemon, &opening->operation, RESULT_REFUSED, string_printf("the host lives on it: %s", text));
+        end_attach(daemon, &opening->operation, RESULT_RETRY, string_printf("the host lives on it: %s", text));
         break;
     }
     operation_clear(&opening->operation);
@@ -260,6 +260,13 @@ static void save_memory(struct daemon *daemon)
     daemon->memory_failed = status < 0;
 }
 
+static void log_output(struct log *log, const struct output *output)
+{
+    CLEANUP(report_clear) struct report report = {0};
+    report_output(&report, output);
+    log_line(log, report.level, &report.subject, "%s", report.text);
+}
+
 static void handle_output(struct daemon *daemon, struct output *output)
 {
     switch (output->kind) {
@@ -273,7 +280,7 @@ static void handle_output(struct daemon *daemon, struct output *output)
     case OUTPUT_DEVICE:
     case OUTPUT_VM:
     case OUTPUT_NOTE:
-        report_output(daemon->log, output);
+        log_output(daemon->log, output);
         break;
     }
 }

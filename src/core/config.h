@@ -31,8 +31,8 @@ struct group {
     size_t allow_count;
     struct rule **deny;
     size_t deny_count;
-    char *bus_prefix;  // evdev, single-object form: pcieBusPrefix; else NULL
-    bool all_inputs;   // evdev, single-object form: every mouse, keyboard, touchpad, touchscreen, tablet
+    char *bus_prefix; // evdev: pcieBusPrefix; else NULL
+    bool all_inputs;  // evdev, single-object form: every mouse, keyboard, touchpad, touchscreen, tablet
     bool iommu_add_all, iommu_skip_if_shared, auto_ovmf, qemu_root_bus, crosvm_root_bus; // PCI
 };
 
@@ -55,8 +55,8 @@ struct config_messages {
 };
 struct config_report {
     struct config_messages errors;   // any: the file is refused
-    struct config_messages warnings; // unknown keys outside rules and groups, …
-    struct config_messages notes;    // for debug: keys accepted and unused, groups not served yet
+    struct config_messages warnings; // unknown keys outside rules and groups, what is not served yet, …
+    struct config_messages notes;    // for debug: keys accepted and unused, rules that Python read otherwise
 };
 
 // Parses TEXT of LENGTH bytes. Returns the configuration, or NULL when REPORT has errors; REPORT is

@@ -15,7 +15,7 @@ enum verdict_kind {
 struct verdict {
     enum verdict_kind kind;
     const struct group *group; // ALLOWED, DENIED; borrowed from the configuration
-    char *reason; // "allowed by usbPassthrough[0].allow[0]", "denied by …", "no rule allows it"; owned
+    char *reason;              // "allowed by usbPassthrough[0].allow[0]", "denied by …", "no rule allows it"; owned
 };
 
 // Decides. Pure; bounded time for any device (pattern limits). Clear with verdict_clear.

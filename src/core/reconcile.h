@@ -11,6 +11,7 @@
 #include "core/device.h"
 #include "core/memory.h"
 #include "core/operation.h"
+#include "core/policy.h"
 
 enum device_state {
     STATE_HOST,      // stays on the host: no rule, denied, a hub, or the host lives on it
@@ -39,6 +40,7 @@ struct output {
     struct operation operation; // OPERATION: the receiver's own, operation_clear it
     struct device *device;      // DEVICE
     enum device_state state;    // DEVICE
+    enum verdict_kind verdict;  // DEVICE: what policy says of it
     enum vm_state vm_state;     // VM
     const char *vm;             // DEVICE: NULL if none is concerned; VM; NOTE: may be NULL
     const char *reason;         // DEVICE, VM (may be ""), NOTE: the text

@@ -31,8 +31,8 @@ struct host_callbacks {
 struct host;
 
 // Listens to udev, or to the kernel where no udevd runs. Negative errno on failure, said in the log.
-int host_new(struct host **host, sd_event *loop, struct log *log, const struct host_callbacks *callbacks, void *user)
-    CHECKED;
+int host_new(struct host **host, sd_event *loop, struct log *log, const struct host_callbacks *callbacks,
+             void *user) CHECKED;
 // Scans; from now on callbacks come. Negative errno.
 int host_start(struct host *host) CHECKED;
 void host_free(struct host *host);

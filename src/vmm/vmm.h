@@ -17,15 +17,15 @@ struct vmms_callbacks {
     // Called again, without down, when another process has taken over.
     void (*up)(void *user, const char *vm, uint64_t instance);
     void (*down)(void *user, const char *vm); // nobody serves it; also the first word on a VM that is down
-    void (*silent)(void *user, const char *vm, const char *why); // the operation in flight waits long
-    void (*news)(void *user, const char *vm); // it changed by itself; never after down
+    void (*silent)(void *user, const char *vm, const char *why);           // the operation in flight waits long
+    void (*news)(void *user, const char *vm);                              // it changed by itself; never after down
     void (*done)(void *user, const char *vm, const struct result *result); // borrowed
 };
 
 struct vmms;
 
-int vmms_new(struct vmms **vmms, sd_event *loop, struct log *log, const struct vmms_callbacks *callbacks, void *user)
-    CHECKED;
+int vmms_new(struct vmms **vmms, sd_event *loop, struct log *log, const struct vmms_callbacks *callbacks,
+             void *user) CHECKED;
 void vmms_free(struct vmms *vmms);
 DEFINE_CLEANUP(struct vmms *, cleanup_vmms, vmms_free)
 

@@ -1,0 +1,19 @@
+// The groups of the configuration: usbPassthrough and its like.
+#pragma once
+
+#include "core/config.h"
+#include "core/reader.h"
+#include "core/rule.h"
+
+// The names that vms gives, borrowed: known before any group is read, wherever vms stands in the file.
+struct config_names {
+    const char **names;
+    size_t count;
+};
+
+// Reads a list of groups, or for evdev also the older single object, into LIST.
+void config_groups_read(const struct reader *reader, const struct config_names *vms, enum rule_kind kind,
+                        struct group_list *list);
+void config_groups_clear(struct group_list *list);
+// Whether there is a group that is not disabled.
+bool config_groups_enabled(const struct group_list *list);

@@ -1,0 +1,109 @@
+// What must outlive a kill, as text and back.
+#include "core/memory.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "util/json.h"
+#include "util/text.h"
+
+#define MEMORY_VERSION 1
+#define MEMORY_NAME_MAX 256
+#define MEMORY_TEXT_MAX ((size_t)MEMORY_DEVICES_MAX * 1024)
+#define MEMORY_DEPTH 4
+
+static const struct json_limits limits = {.length = MEMORY_TEXT_MAX, .depth = MEMORY_DEPTH};
+
+static struct json_object *print_device(const struct memory_device *device)
+{
+    struct json_object *object = json_object_new_object();
+    json_object_object_add(object, "key", json_object_new_string(device->key));
+    json_object_object_add(object, "instance", json_object_new_uint64(device->instance));
+    json_object_object_add(object, "managed", json_object_new_boolean(device->managed));
+    if (device->vm) {
+        json_object_object_add(object, "vm", json_object_new_string(device->vm));
+        json_object_object_add(object, "vmInstance", json_object_new_uint64(device->vm_instance));
+    }
+    return object;
+}
+
+char *memory_print(const struct memory *memory)
+{
+    CLEANUP(cleanup_json) struct json_object *root = json_object_new_object();
+    struct json_object *devices = json_object_new_array();
+    json_object_object_add(root, "version", json_object_new_int(MEMORY_VERSION));
+    json_object_object_add(root, "devices", devices);
+    for (size_t i = 0; i < memory->count; i++)
+        json_object_array_add(devices, print_device(&memory->devices[i]));
+    return json_print(root);
+}
+
+static bool is_name(const char *name)
+{
+    return name && *name && strlen(name) < MEMORY_NAME_MAX;
+}
+
+// NULL, or what is wrong with it.
+static const char *parse_device(struct json_object *object, struct memory_device *device)
+{
+    const char *key = json_member_string(object, "key");
+    const char *vm = json_member_string(object, "vm");
+    struct json_object *any;
+    if (!is_name(key))
+        return "no valid key";
+    if (!json_member_uint64(object, "instance", &device->instance) || !device->instance)
+        return "no valid instance";
+    if (!json_member_bool(object, "managed", &device->managed))
+        return "no valid managed";
+    if (json_object_object_get_ex(object, "vm", &any) &&
+        (!is_name(vm) || !json_member_uint64(object, "vmInstance", &device->vm_instance)))
+        return "no valid vm or vmInstance";
+    device->key = string_copy(key);
+    device->vm = string_copy(vm);
+    return NULL;
+}
+
+static char *parse_devices(struct json_object *devices, struct memory *memory)
+{
+    size_t count = json_object_array_length(devices);
+    if (count > MEMORY_DEVICES_MAX)
+        return string_printf("more than %d devices", MEMORY_DEVICES_MAX);
+    if (count)
+        memory->devices = memory_new(count, sizeof(*memory->devices));
+    for (size_t i = 0; i < count; i++) {
+        const char *wrong = parse_device(json_object_array_get_idx(devices, i), &memory->devices[i]);
+        if (wrong)
+            return string_printf("devices[%zu]: %s", i, wrong);
+        memory->count++;
+    }
+    return NULL;
+}
+
+char *memory_parse(const char *text, size_t length, struct memory *memory)
+{
+    *memory = (struct memory){0};
+    char *error = NULL;
+    CLEANUP(cleanup_json) struct json_object *root = json_parse(text, length, &limits, &error);
+    if (!root)
+        return error;
+    uint64_t version;
+    if (!json_member_uint64(root, "version", &version) || version != MEMORY_VERSION)
+        return string_copy("not a memory of a version that is known");
+    struct json_object *devices = json_member(root, "devices");
+    if (!json_object_is_type(devices, json_type_array))
+        return string_copy("no list of devices");
+    error = parse_devices(devices, memory);
+    if (error)
+        memory_clear(memory);
+    return error;
+}
+
+void memory_clear(struct memory *memory)
+{
+    for (size_t i = 0; i < memory->count; i++) {
+        free(memory->devices[i].key);
+        free(memory->devices[i].vm);
+    }
+    free(memory->devices);
+    *memory = (struct memory){0};
+}

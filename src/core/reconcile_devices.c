@@ -1,0 +1,309 @@
+// The reconciler's records of devices: which VM each shall have, and what stands in its way.
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/reconcile_private.h"
+#include "util/text.h"
+
+void device_record_free(struct device_record *record)
+{
+    if (!record)
+        return;
+    device_release(record->device);
+    verdict_clear(&record->verdict);
+    verdict_clear(&record->verdict_held);
+    free(record->trouble_text);
+    free(record->said_text);
+    free(record);
+}
+
+void device_record_decide(struct reconcile *reconcile, struct device_record *record)
+{
+    verdict_clear(&record->verdict);
+    verdict_clear(&record->verdict_held);
+    if (!reconcile->config)
+        return;
+    policy_decide(reconcile->config, record->device, &record->verdict);
+    struct device held = *record->device; // what a VM has, the host cannot have begun to live on
+    held.host_use = NULL;
+    policy_decide(reconcile->config, &held, &record->verdict_held);
+}
+
+void device_record_add(struct reconcile *reconcile, struct device *device, bool plugged, uint64_t now)
+{
+    struct device_record *record = memory_new(1, sizeof(*record));
+    record->device = device_reference(device);
+    record->order = ++reconcile->order;
+    record->plugged = plugged;
+    record->managed = plugged || reconcile_memory_managed(reconcile, device);
+    record->not_before = now;
+    device_record_decide(reconcile, record);
+    reconcile->devices = memory_resize(reconcile->devices, reconcile->device_count + 1, sizeof(struct device_record *));
+    reconcile->devices[reconcile->device_count++] = record;
+}
+
+void device_record_change(struct reconcile *reconcile, struct device_record *record, struct device *device,
+                          uint64_t now)
+{
+    struct device *before = record->device;
+    record->device = device_reference(device);
+    device_release(before);
+    device_record_decide(reconcile, record);
+    device_record_retry(record, false, now);
+}
+
+// The objects that are left of it remember their place: the next device there waits for them.
+static void leave_key(struct reconcile *reconcile, const struct device *device)
+{
+    for (size_t v = 0; v < reconcile->vm_count; v++) {
+        struct vm_record *vm = reconcile->vms[v];
+        for (size_t i = 0; i < vm->holding_count; i++) {
+            struct holding *holding = &vm->holdings[i];
+            if (holding->attachment.instance != device->instance || !holding->attachment.ours || holding->key)
+                continue;
+            holding->key = string_copy(device->key);
+        }
+    }
+}
+
+void device_record_remove(struct reconcile *reconcile, struct device_record *record)
+{
+    leave_key(reconcile, record->device);
+    size_t place = 0;
+    while (reconcile->devices[place] != record)
+        place++;
+    memmove(&reconcile->devices[place], &reconcile->devices[place + 1],
+            (--reconcile->device_count - place) * sizeof(struct device_record *));
+    device_record_free(record);
+}
+
+static void clear_trouble(struct device_record *record)
+{
+    record->trouble = TROUBLE_NONE;
+    free(steal_pointer(&record->trouble_text));
+    record->again = false;
+    record->ejected = false;
+    record->failures = record->deaths = 0;
+}
+
+void device_record_retry(struct device_record *record, bool ejected, uint64_t now)
+{
+    record->again = true;
+    record->failures = 0;
+    record->not_before = now;
+    if (ejected)
+        record->ejected = false;
+}
+
+void device_record_fail(struct reconcile *reconcile, struct device_record *record, enum trouble trouble,
+                        const char *text, uint64_t now)
+{
+    record->trouble = trouble;
+    if (text) {
+        free(record->trouble_text);
+        record->trouble_text = string_copy(text);
+    }
+    record->again = false;
+    record->not_before = now + reconcile_delay(reconcile, ++record->failures);
+}
+
+static bool is_object_of(const struct holding *holding, const struct device_record *record)
+{
+    return holding->attachment.ours && holding->attachment.instance == record->device->instance;
+}
+
+struct holding *device_record_keeper(const struct vm_record *vm, const struct device_record *record)
+{
+    for (size_t i = 0; i < vm->holding_count; i++) {
+        struct holding *holding = &vm->holdings[i];
+        if (is_object_of(holding, record) && !holding->attachment.dead && !holding->pending)
+            return holding;
+    }
+    return NULL;
+}
+
+static struct holding *any_object(const struct vm_record *vm, const struct device_record *record)
+{
+    for (size_t i = 0; i < vm->holding_count; i++)
+        if (is_object_of(&vm->holdings[i], record))
+            return &vm->holdings[i];
+    return NULL;
+}
+
+// An attach of it is on its way, or was and its outcome is not known.
+static bool is_on_its_way(const struct vm_record *vm, const struct device_record *record)
+{
+    if (vm->flight.busy && !vm->flight.orphan && vm->flight.device &&
+        vm->flight.device->instance == record->device->instance)
+        return true;
+    return vm->doubt && vm->doubt->instance == record->device->instance;
+}
+
+void device_record_update(struct reconcile *reconcile, struct device_record *record)
+{
+    record->held = false;
+    for (size_t i = 0; i < reconcile->vm_count; i++) {
+        const struct vm_record *vm = reconcile->vms[i];
+        if (any_object(vm, record))
+            record->managed = true;
+        if (device_record_keeper(vm, record) || is_on_its_way(vm, record))
+            record->held = true;
+    }
+    const struct verdict *verdict = record->held ? &record->verdict_held : &record->verdict;
+    struct vm_record *wanted = NULL;
+    if (verdict->kind == VERDICT_ALLOWED && (record->managed || reconcile->attach_connected))
+        wanted = vm_record_find(reconcile, verdict->group->vms[0]);
+    if (wanted != record->wanted)
+        clear_trouble(record);
+    record->wanted = wanted;
+}
+
+// The VM that a device which was there before us may be in and that has not said so yet, or NULL.
+static const struct vm_record *gate(const struct reconcile *reconcile, const struct device_record *record)
+{
+    if (record->plugged)
+        return NULL;
+    for (size_t i = 0; i < reconcile->vm_count; i++) {
+        const struct vm_record *vm = reconcile->vms[i];
+        if (vm->configured && vm->type == VM_QEMU && vm->first_list_due && !vm->silent)
+            return vm;
+    }
+    return NULL;
+}
+
+static bool set(struct saying *saying, enum device_state state, enum why why, const struct vm_record *vm,
+                const char *text)
+{
+    *saying = (struct saying){state, why, vm, text};
+    return true;
+}
+
+// A VM that has it and is to let it go, which WANTED (may be NULL) waits for.
+static bool judge_holder(const struct vm_record *vm, struct device_record *record, const char *reason)
+{
+    const struct holding *holding = any_object(vm, record);
+    struct saying *now = &record->now;
+    if (!holding && !is_on_its_way(vm, record))
+        return false;
+    if (vm->silent)
+        set(now, STATE_DETACHING, WHY_SILENT, vm, vm->why);
+    else if (holding && (holding->pending || (record->wanted == vm && !holding->attachment.dead)))
+        set(now, STATE_DETACHING, WHY_LEAVING, vm, NULL);
+    else if (holding && holding->trouble)
+        set(now, STATE_DETACHING, WHY_STUCK, vm, holding->trouble);
+    else if (record->wanted == vm)
+        set(now, STATE_DETACHING, WHY_DEAD, vm, NULL);
+    else if (record->wanted)
+        set(now, STATE_DETACHING, WHY_MOVES, vm, record->wanted->name);
+    else
+        set(now, STATE_DETACHING, WHY_VERDICT, vm, reason);
+    return true;
+}
+
+static bool judge_holders(const struct reconcile *reconcile, struct device_record *record, const char *reason)
+{
+    for (size_t i = 0; i < reconcile->vm_count; i++) {
+        const struct vm_record *vm = reconcile->vms[i];
+        if (vm == record->wanted && !any_object(vm, record))
+            continue; // its own attach is nothing to wait for
+        if (judge_holder(vm, record, reason))
+            return true;
+    }
+    return false;
+}
+
+// What another tool has given to a VM under the address of this device.
+static bool judge_foreign(const struct reconcile *reconcile, struct device_record *record)
+{
+    const struct device *device = record->device;
+    if (device->kind != DEVICE_USB || !device->address)
+        return false;
+    for (size_t v = 0; v < reconcile->vm_count; v++) {
+        const struct vm_record *vm = reconcile->vms[v];
+        for (size_t i = 0; i < vm->holding_count; i++) {
+            const struct attachment *attachment = &vm->holdings[i].attachment;
+            if (attachment->ours || attachment->bus != device->bus || attachment->address != device->address)
+                continue;
+            set(&record->now, STATE_WAITS, WHY_FOREIGN, vm, attachment->object);
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool has_old(const struct vm_record *vm, const struct device *device)
+{
+    for (size_t i = 0; i < vm->holding_count; i++)
+        if (vm->holdings[i].key && strcmp(vm->holdings[i].key, device->key) == 0 &&
+            vm->holdings[i].attachment.instance != device->instance)
+            return true;
+    return false;
+}
+
+// What stands in the way of a device that belongs in VM and is not there.
+static bool judge_vm(const struct vm_record *vm, struct device_record *record)
+{
+    struct saying *now = &record->now;
+    if (vm->type != VM_QEMU)
+        return set(now, STATE_WAITS, WHY_UNSERVED, vm, vm->type == VM_CROSVM ? "crosvm" : "cloud-hypervisor");
+    if (!vm->known)
+        return set(now, STATE_WAITS, WHY_UNKNOWN, vm, NULL);
+    if (!vm->up)
+        return set(now, STATE_WAITS, WHY_DOWN, vm, NULL);
+    if (record->ejected)
+        return set(now, STATE_EJECTED, WHY_EJECTED, vm, NULL);
+    if (vm->silent && record->trouble != TROUBLE_REFUSED)
+        return set(now, STATE_WAITS, WHY_SILENT, vm, vm->why);
+    return false;
+}
+
+static bool judge_rest(const struct reconcile *reconcile, const struct vm_record *vm, struct device_record *record,
+                       const struct vm_record *unlisted)
+{
+    struct saying *now = &record->now;
+    const char *holder = reconcile_memory_holder(reconcile, record->device, vm);
+    if (holder)
+        return set(now, STATE_WAITS, WHY_MAYBE, NULL, holder);
+    if (unlisted && unlisted != vm)
+        return set(now, STATE_WAITS, WHY_UNLISTED, unlisted, NULL);
+    if (!vm->heard)
+        return set(now, STATE_WAITS, WHY_STARTING, vm, NULL);
+    if (has_old(vm, record->device))
+        return set(now, STATE_WAITS, WHY_OLD, vm, NULL);
+    return judge_foreign(reconcile, record);
+}
+
+void device_record_judge(const struct reconcile *reconcile, struct device_record *record)
+{
+    const struct verdict *verdict = record->held ? &record->verdict_held : &record->verdict;
+    const struct vm_record *wanted = record->wanted;
+    const struct vm_record *unlisted = gate(reconcile, record);
+    struct saying *now = &record->now;
+    record->ready = false;
+    record->gated = unlisted != NULL;
+    const struct holding *keeper = wanted ? device_record_keeper(wanted, record) : NULL;
+    if (keeper && !keeper->asked) {
+        set(now, STATE_ATTACHED, WHY_VERDICT, wanted, verdict->reason);
+        return;
+    }
+    if (judge_holders(reconcile, record, verdict->reason))
+        return;
+    if (!wanted && verdict->kind == VERDICT_ALLOWED) {
+        set(now, STATE_IGNORED, WHY_IGNORED, NULL, NULL);
+        return;
+    }
+    if (!wanted) {
+        set(now, STATE_HOST, WHY_VERDICT, NULL, verdict->reason);
+        return;
+    }
+    if (judge_vm(wanted, record) || judge_rest(reconcile, wanted, record, unlisted))
+        return;
+    record->ready = record->trouble != TROUBLE_REFUSED || record->again;
+    if (record->trouble == TROUBLE_NONE)
+        set(now, STATE_ATTACHING, WHY_VERDICT, wanted, verdict->reason);
+    else if (record->trouble == TROUBLE_RETRY && wanted->mute)
+        set(now, STATE_WAITS, WHY_SILENT, wanted, wanted->why);
+    else
+        set(now, record->trouble == TROUBLE_REFUSED ? STATE_REFUSED : STATE_WAITS, WHY_TROUBLE, wanted,
+            record->trouble_text);
+}

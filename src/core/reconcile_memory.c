@@ -1,0 +1,224 @@
+// What the reconciler wants to outlive a kill, and what an earlier run left to it.
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/reconcile_private.h"
+#include "util/text.h"
+
+// Called for each entry of the memory.
+typedef void visit(void *user, const struct memory_device *entry);
+
+static void visit_holder(visit *call, void *user, const struct device_record *record, const struct vm_record *vm)
+{
+    call(user, &(struct memory_device){.key = record->device->key,
+                                       .instance = record->device->instance,
+                                       .managed = record->managed,
+                                       .vm = vm->name,
+                                       .vm_instance = vm->instance});
+}
+
+static bool vm_may_hold(const struct vm_record *vm, const struct device_record *record)
+{
+    uint64_t instance = record->device->instance;
+    if (!vm->up)
+        return false;
+    if (vm->flight.busy && !vm->flight.orphan && vm->flight.device && vm->flight.device->instance == instance)
+        return true;
+    if (vm->doubt && vm->doubt->instance == instance)
+        return true;
+    for (size_t i = 0; i < vm->holding_count; i++)
+        if (vm->holdings[i].attachment.ours && vm->holdings[i].attachment.instance == instance)
+            return true;
+    return record->wanted == vm && !record->ejected; // may be attached at any moment
+}
+
+static void visit_device(const struct reconcile *reconcile, const struct device_record *record, visit *call, void *user)
+{
+    bool holder = false;
+    for (size_t i = 0; i < reconcile->vm_count; i++) {
+        if (!vm_may_hold(reconcile->vms[i], record))
+            continue;
+        holder = true;
+        visit_holder(call, user, record, reconcile->vms[i]);
+    }
+    if (!holder && record->managed)
+        call(user, &(struct memory_device){
+                       .key = record->device->key, .instance = record->device->instance, .managed = true});
+}
+
+// Objects of devices that have gone: their place is kept, so that the next device there waits.
+static void visit_stale(const struct reconcile *reconcile, const struct vm_record *vm, visit *call, void *user)
+{
+    for (size_t i = 0; i < vm->holding_count; i++) {
+        const struct holding *holding = &vm->holdings[i];
+        if (!holding->key || device_record_find(reconcile, holding->attachment.instance))
+            continue;
+        call(user, &(struct memory_device){.key = holding->key,
+                                           .instance = holding->attachment.instance,
+                                           .vm = vm->name,
+                                           .vm_instance = vm->instance});
+    }
+}
+
+static void visit_all(const struct reconcile *reconcile, visit *call, void *user)
+{
+    for (size_t i = 0; i < reconcile->remembered.count; i++)
+        call(user, &reconcile->remembered.devices[i]);
+    for (size_t i = 0; i < reconcile->device_count; i++)
+        visit_device(reconcile, reconcile->devices[i], call, user);
+    for (size_t i = 0; i < reconcile->vm_count; i++)
+        visit_stale(reconcile, reconcile->vms[i], call, user);
+}
+
+static uint64_t mix(uint64_t digest, const void *bytes, size_t length)
+{
+    for (const unsigned char *byte = bytes; length; byte++, length--)
+        digest = (digest ^ *byte) * 0x100000001b3u;
+    return digest;
+}
+
+static void add_digest(void *user, const struct memory_device *entry)
+{
+    uint64_t digest = mix(0xcbf29ce484222325u, entry->key, strlen(entry->key));
+    digest = mix(digest, &entry->instance, sizeof(entry->instance));
+    digest = mix(digest, &entry->vm_instance, sizeof(entry->vm_instance));
+    digest = mix(digest, &entry->managed, sizeof(entry->managed));
+    if (entry->vm)
+        digest = mix(digest, entry->vm, strlen(entry->vm));
+    digest = (digest ^ (digest >> 30)) * 0xbf58476d1ce4e5b9u; // else small changes would cancel out
+    digest = (digest ^ (digest >> 27)) * 0x94d049bb133111ebu;
+    *(uint64_t *)user += digest ^ (digest >> 31); // a sum: the order is of no importance
+}
+
+uint64_t reconcile_memory_digest(const struct reconcile *reconcile)
+{
+    uint64_t digest = 0;
+    visit_all(reconcile, add_digest, &digest);
+    return digest;
+}
+
+static void add_entry(void *user, const struct memory_device *entry)
+{
+    struct memory *memory = user;
+    if (memory->count == MEMORY_DEVICES_MAX)
+        return;
+    if ((memory->count & (memory->count - 1)) == 0) // grows at powers of two
+        memory->devices =
+            memory_resize(memory->devices, memory->count ? memory->count * 2 : 1, sizeof(*memory->devices));
+    struct memory_device *copy = &memory->devices[memory->count++];
+    *copy = *entry;
+    copy->key = string_copy(entry->key);
+    copy->vm = string_copy(entry->vm);
+}
+
+void reconcile_memory(const struct reconcile *reconcile, struct memory *memory)
+{
+    *memory = (struct memory){0};
+    visit_all(reconcile, add_entry, memory);
+}
+
+void reconcile_remember(struct reconcile *reconcile, const struct memory *memory)
+{
+    memory_clear(&reconcile->remembered);
+    for (size_t i = 0; i < memory->count; i++)
+        add_entry(&reconcile->remembered, &memory->devices[i]);
+    reconcile->memory_saved = reconcile_memory_digest(reconcile);
+    reconcile->dirty = true;
+}
+
+// Keeps the entries for which KEEP says so.
+static void filter(struct reconcile *reconcile,
+                   bool (*keep)(const struct reconcile *, const struct memory_device *, const void *), const void *user)
+{
+    struct memory *memory = &reconcile->remembered;
+    size_t kept = 0;
+    for (size_t i = 0; i < memory->count; i++) {
+        struct memory_device *entry = &memory->devices[i];
+        if (keep(reconcile, entry, user)) {
+            memory->devices[kept++] = *entry;
+        } else {
+            free(entry->key);
+            free(entry->vm);
+        }
+    }
+    memory->count = kept;
+    if (!kept)
+        memory_clear(memory);
+}
+
+struct process {
+    const char *vm;
+    uint64_t instance;
+};
+
+// An entry stands while its process may still be the one that runs. When it falls, what is known of
+// a device that is there lives on in its record.
+static bool keep_of_process(const struct reconcile *reconcile, const struct memory_device *entry, const void *user)
+{
+    const struct process *process = user;
+    if (!string_equal(entry->vm, process->vm))
+        return true;
+    if (process->instance && (!entry->vm_instance || entry->vm_instance == process->instance))
+        return true;
+    return !reconcile->scanned && entry->managed && !device_record_find(reconcile, entry->instance);
+}
+
+void reconcile_memory_settle(struct reconcile *reconcile, const struct vm_record *vm, uint64_t keep)
+{
+    filter(reconcile, keep_of_process, &(struct process){vm->name, keep});
+    if (reconcile->scanned)
+        return;
+    // A managed device that the scan has yet to find: only its VM is settled.
+    for (size_t i = 0; i < reconcile->remembered.count; i++) {
+        struct memory_device *entry = &reconcile->remembered.devices[i];
+        if (!string_equal(entry->vm, vm->name) || (keep && (!entry->vm_instance || entry->vm_instance == keep)))
+            continue;
+        free(entry->vm);
+        entry->vm = NULL;
+    }
+}
+
+static bool keep_after_scan(const struct reconcile *reconcile, const struct memory_device *entry, const void *user)
+{
+    (void)user;
+    if (!entry->vm)
+        return false;
+    return device_record_find(reconcile, entry->instance) || vm_record_find(reconcile, entry->vm);
+}
+
+void reconcile_memory_scanned(struct reconcile *reconcile)
+{
+    filter(reconcile, keep_after_scan, NULL);
+}
+
+static bool same_plug(const struct memory_device *entry, const struct device *device)
+{
+    return entry->instance == device->instance && strcmp(entry->key, device->key) == 0;
+}
+
+const char *reconcile_memory_holder(const struct reconcile *reconcile, const struct device *device,
+                                    const struct vm_record *except)
+{
+    for (size_t i = 0; i < reconcile->remembered.count; i++) {
+        const struct memory_device *entry = &reconcile->remembered.devices[i];
+        if (entry->vm && same_plug(entry, device) && !(except && strcmp(entry->vm, except->name) == 0))
+            return entry->vm;
+    }
+    return NULL;
+}
+
+bool reconcile_memory_managed(const struct reconcile *reconcile, const struct device *device)
+{
+    for (size_t i = 0; i < reconcile->remembered.count; i++)
+        if (reconcile->remembered.devices[i].managed && same_plug(&reconcile->remembered.devices[i], device))
+            return true;
+    return false;
+}
+
+const char *reconcile_memory_key(const struct reconcile *reconcile, uint64_t instance)
+{
+    for (size_t i = 0; i < reconcile->remembered.count; i++)
+        if (reconcile->remembered.devices[i].instance == instance)
+            return reconcile->remembered.devices[i].key;
+    return NULL;
+}

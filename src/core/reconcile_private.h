@@ -1,0 +1,218 @@
+// What the parts of the reconciler share among themselves: its records of devices and VMs.
+#pragma once
+
+#include "core/policy.h"
+#include "core/reconcile.h"
+
+// Why a device is in its state; with the VM and the text beside it, it makes the reason.
+enum why {
+    WHY_VERDICT,  // text: what policy says
+    WHY_IGNORED,  // there before us, and -a was not given
+    WHY_UNSERVED, // its VM cannot be served; text: its type
+    WHY_UNKNOWN,  // not known yet whether its VM runs
+    WHY_DOWN,     // its VM does not run
+    WHY_STARTING, // its VM has not answered yet
+    WHY_SILENT,   // its VM does not answer; text: why
+    WHY_MAYBE,    // another VM may have it; text: that VM's name
+    WHY_UNLISTED, // a VM that could have it has not said yet what it has
+    WHY_OLD,      // its VM still has the device that was in its place before
+    WHY_FOREIGN,  // another tool has put it into a VM; text: the object
+    WHY_TROUBLE,  // text: what the VM said to the last attempt
+    WHY_EJECTED,  // the guest took it out
+    WHY_MOVES,    // a VM has it, another shall have it; text: the other's name
+    WHY_LEAVING,  // its VM has been asked to let go of it
+    WHY_DEAD,     // its VM holds an object that has lost the device
+    WHY_STUCK,    // a VM does not let go of it; text: what it said
+};
+
+struct saying {
+    enum device_state state;
+    enum why why;
+    const struct vm_record *vm; // may be NULL
+    const char *text;           // NULL where the reason has none
+};
+
+enum trouble { TROUBLE_NONE, TROUBLE_RETRY, TROUBLE_REFUSED };
+
+// A device that is there.
+struct device_record {
+    struct device *device;
+    uint64_t order; // of arrival
+    bool plugged;
+    bool managed;                         // plugged while we listened, or attached by us
+    bool held;                            // a VM has it, or may have it by an operation of ours
+    bool gated;                           // some VM that may have it has not said so yet
+    struct verdict verdict, verdict_held; // the latter as if the host did not live on it
+    struct vm_record *wanted;             // the VM that shall have it, NULL: none
+
+    enum trouble trouble; // how the last attempt ended
+    char *trouble_text;
+    bool again;          // refused, but there was news since
+    bool ejected;        // only news about the device or its VM puts it back
+    uint64_t foreign_at; // the list of the VM in which it was last seen as foreign, 0: it was not
+    unsigned failures;   // in a row
+    unsigned deaths;     // how often its object in this VM has lost it
+    uint64_t not_before; // the next attempt
+
+    bool ready; // may be attached once not_before has come
+    struct saying now;
+    bool said;
+    struct saying said_saying; // vm and text are not to be followed
+    uint64_t said_vm;          // id of that VM, 0: none
+    char *said_text;
+};
+
+// An object in a VM, as its last list shows it.
+struct holding {
+    struct attachment attachment;
+    char *key;     // the place of its device, when that is known and the device has gone
+    bool asked;    // we asked for its removal: its absence is no eject
+    bool pending;  // the guest has been asked and has not let go
+    bool noted;    // its removal has been told
+    bool moved;    // scratch, while lists are compared
+    char *trouble; // what the VM said to its removal
+    unsigned failures;
+    uint64_t not_before;
+};
+
+struct flight {
+    bool busy;
+    bool orphan; // of a process that has gone: its result tells nothing
+    uint64_t serial;
+    enum operation_kind kind;
+    struct device *device; // ATTACH
+    char object[OBJECT_NAME_MAX];
+};
+
+struct plan {
+    bool set;
+    enum operation_kind kind;
+    struct device_record *device; // ATTACH
+    size_t holding;               // DETACH
+};
+
+struct vm_record {
+    char *name;
+    uint64_t id;
+    enum vm_type type;
+    bool configured;
+    bool known, up;
+    uint64_t instance;
+    bool first_list_due; // what an earlier run left in it is not known yet
+    bool listed;         // holdings is what it has
+    bool look_again;     // there was news while an operation was in flight
+    bool heard;          // it has given a list since it came up
+    bool uncertain;      // holdings may be those of an earlier process
+    bool silent;
+    bool mute; // it gives lists, but the last attach or detach had no answer; not said to answer then
+    char *why;
+    unsigned failures;
+    uint64_t list_at;
+    uint64_t lists; // how many it has given
+    struct flight flight;
+    struct device *doubt; // an attach whose outcome is not known
+    struct holding *holdings;
+    size_t holding_count;
+    struct plan plan;
+    bool said;
+    enum vm_state said_state;
+};
+
+// An output on its way; owns what it points to.
+struct message {
+    enum output_kind kind;
+    struct device *device;
+    enum device_state state;
+    enum vm_state vm_state;
+    enum verdict_kind verdict;
+    char *vm, *reason;
+    bool gone;
+};
+
+struct reconcile {
+    uint64_t random;
+    uint64_t serial; // of the last operation
+    uint64_t order;  // of the last record
+    bool attach_connected, scanned, dirty;
+    const struct config *config;
+    struct device_record **devices;
+    size_t device_count;
+    struct vm_record **vms;
+    size_t vm_count;
+    struct memory remembered; // of an earlier run, as far as it is not settled
+    uint64_t memory_saved, memory_now;
+    struct message *queue;
+    size_t queue_first, queue_count, queue_room;
+    struct message current; // what the last output borrows from
+    uint64_t deadline;
+};
+
+// reconcile_delay.c
+uint64_t reconcile_random(struct reconcile *reconcile);
+// The time until the next try after so many failures in a row, at least one.
+uint64_t reconcile_delay(struct reconcile *reconcile, unsigned failures);
+
+// reconcile_find.c: each is NULL when there is none
+struct device_record *device_record_find(const struct reconcile *reconcile, uint64_t instance);
+struct device_record *device_record_at(const struct reconcile *reconcile, const char *key);
+struct vm_record *vm_record_find(const struct reconcile *reconcile, const char *name);
+// The reconciler has work to do there, or wants to know about it.
+bool vm_record_served(const struct vm_record *vm);
+
+// reconcile_output.c
+void reconcile_say_device(struct reconcile *reconcile, struct device_record *record);
+void reconcile_say_gone(struct reconcile *reconcile, const struct device_record *record);
+void reconcile_say_vm(struct reconcile *reconcile, struct vm_record *vm);
+void reconcile_note(struct reconcile *reconcile, const struct vm_record *vm, const char *before, const char *object,
+                    const char *after);
+bool reconcile_pop(struct reconcile *reconcile, struct output *output);
+void reconcile_output_free(struct reconcile *reconcile);
+
+// reconcile_memory.c
+uint64_t reconcile_memory_digest(const struct reconcile *reconcile);
+// Forgets what was remembered of a VM, but for entries of process KEEP (0: keeps none).
+void reconcile_memory_settle(struct reconcile *reconcile, const struct vm_record *vm, uint64_t keep);
+// Forgets what need not be known any more after the first scan.
+void reconcile_memory_scanned(struct reconcile *reconcile);
+// The VM other than EXCEPT that a remembered entry says may have it, or NULL.
+const char *reconcile_memory_holder(const struct reconcile *reconcile, const struct device *device,
+                                    const struct vm_record *except);
+// Takes what is remembered of a device that was just seen: whether it is managed.
+bool reconcile_memory_managed(const struct reconcile *reconcile, const struct device *device);
+// The place that is remembered for an instance, or NULL.
+const char *reconcile_memory_key(const struct reconcile *reconcile, uint64_t instance);
+
+// reconcile_devices.c
+void device_record_add(struct reconcile *reconcile, struct device *device, bool plugged, uint64_t now);
+void device_record_change(struct reconcile *reconcile, struct device_record *record, struct device *device,
+                          uint64_t now);
+void device_record_remove(struct reconcile *reconcile, struct device_record *record);
+void device_record_free(struct device_record *record);
+void device_record_decide(struct reconcile *reconcile, struct device_record *record);
+// Which VM shall have it now.
+void device_record_update(struct reconcile *reconcile, struct device_record *record);
+// Its state and reason now, and whether it is ready.
+void device_record_judge(const struct reconcile *reconcile, struct device_record *record);
+// News: tries again at once. EJECTED: also what its guest took out.
+void device_record_retry(struct device_record *record, bool ejected, uint64_t now);
+void device_record_fail(struct reconcile *reconcile, struct device_record *record, enum trouble trouble,
+                        const char *text, uint64_t now);
+// The object that makes RECORD attached in VM, or NULL.
+struct holding *device_record_keeper(const struct vm_record *vm, const struct device_record *record);
+
+// reconcile_vms.c
+void vm_record_add(struct reconcile *reconcile, const struct vm_config *config);
+void vm_record_free(struct vm_record *vm);
+void vm_record_down(struct reconcile *reconcile, struct vm_record *vm, uint64_t now);
+void vm_record_up(struct reconcile *reconcile, struct vm_record *vm, uint64_t instance, uint64_t now);
+void vm_record_look(struct vm_record *vm, uint64_t now);
+void vm_record_silent(struct vm_record *vm, const char *why);
+// Every device that it shall have is tried again.
+void vm_record_retry(struct reconcile *reconcile, const struct vm_record *vm, bool ejected, uint64_t now);
+
+// reconcile_results.c
+void vm_record_result(struct reconcile *reconcile, struct vm_record *vm, const struct result *result, uint64_t now);
+
+// reconcile_plan.c
+void reconcile_settle(struct reconcile *reconcile, uint64_t now);
+bool reconcile_issue(struct reconcile *reconcile, struct output *output);

@@ -1,0 +1,449 @@
+// Reading of rules, by a table for each kind, and matching.
+#include "core/rule.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "util/text.h"
+
+#define GLOB_LENGTH_MAX 255
+#define PORT_NUMBER_MAX 65535
+
+#define LENGTH(array) (sizeof(array) / sizeof(*(array)))
+#define BIT(number) (UINT64_C(1) << (number))
+
+// Keys of a rule; the match fields come before the others.
+enum usb_key {
+    USB_VENDOR_ID,
+    USB_PRODUCT_ID,
+    USB_VENDOR_NAME,
+    USB_PRODUCT_NAME,
+    USB_BUS,
+    USB_PORT,
+    USB_INTERFACE_CLASS,
+    USB_INTERFACE_SUBCLASS,
+    USB_INTERFACE_PROTOCOL,
+    USB_DEVICE_CLASS,
+    USB_DEVICE_SUBCLASS,
+    USB_DEVICE_PROTOCOL,
+    USB_REMOVABLE,
+    USB_DRIVER_PATH,
+    USB_SERIAL,
+    USB_PORT_PATH,
+    USB_ID_PATH,
+    USB_FIELDS,
+};
+enum input_key { INPUT_NAME, INPUT_PATH_TAG, INPUT_PROPERTY, INPUT_VALUE, INPUT_FIELDS };
+enum pci_key { PCI_ADDRESS, PCI_VENDOR, PCI_DEVICE, PCI_CLASS, PCI_SUBCLASS, PCI_PROG_IF, PCI_FIELDS };
+enum acpi_key { ACPI_TABLE, ACPI_USER, ACPI_GROUP, ACPI_FIELDS = ACPI_USER };
+
+static void read_pattern(const struct reader *value, const struct reader_key *key, void *place)
+{
+    (void)key;
+    const char *text = reader_string(value);
+    if (!text)
+        return;
+    if (!*text) {
+        reader_error(value, "is empty: it would match everything; write .* if that is meant");
+        return;
+    }
+    CLEANUP(cleanup_free) char *error = NULL;
+    struct pattern *pattern = pattern_new(text, &error);
+    if (pattern)
+        *(struct pattern **)place = pattern;
+    else
+        reader_error(value, "bad regular expression: %s", error);
+}
+
+static void read_port_path(const struct reader *value, const struct reader_key *key, void *place)
+{
+    const char *text = reader_string(value);
+    if (!text)
+        return;
+    if (text[strspn(text, "0123456789-.*?[]!")])
+        reader_error(value, "must be a port chain such as \"1-2.3\", or a pattern of such with * ? [ ]");
+    else
+        reader_text(value, key, place);
+}
+
+static void read_removable_word(const struct reader *value, unsigned *set)
+{
+    static const char *const words[] = {
+        [REMOVABLE_UNKNOWN] = "unknown", [REMOVABLE_FIXED] = "fixed", [REMOVABLE_REMOVABLE] = "removable"};
+    const char *text = reader_string(value);
+    if (!text)
+        return;
+    for (unsigned i = 0; i < LENGTH(words); i++) {
+        if (strcmp(text, words[i]) == 0) {
+            *set |= 1U << i;
+            return;
+        }
+    }
+    CLEANUP(cleanup_free) char *guess = reader_guess(text, words, LENGTH(words));
+    reader_error(value, "must be fixed, removable or unknown%s", guess);
+}
+
+// A list of words; a single word that is no list can only mean one thing.
+static void read_removable(const struct reader *value, const struct reader_key *key, void *place)
+{
+    (void)key;
+    if (json_object_is_type(value->value, json_type_string)) {
+        read_removable_word(value, place);
+        return;
+    }
+    size_t count = reader_count(value);
+    if (count == 0 && json_object_is_type(value->value, json_type_array))
+        reader_error(value, "is empty: it would match nothing");
+    for (size_t i = 0; i < count; i++) {
+        struct reader item = reader_item(value, i);
+        read_removable_word(&item, place);
+    }
+}
+
+// udev's properties are texts; a number stands for its digits.
+static void read_property_value(const struct reader *value, const struct reader_key *key, void *place)
+{
+    if (!json_object_is_type(value->value, json_type_int)) {
+        reader_text(value, key, place);
+        return;
+    }
+    char **text = place;
+    free(*text);
+    *text = string_copy(json_object_get_string(value->value));
+}
+
+static void read_address(const struct reader *value, const struct reader_key *key, void *place)
+{
+    (void)key;
+    const char *text = reader_string(value);
+    if (!text)
+        return;
+    unsigned domain = 0, bus, device, function;
+    int end = 0, short_end = 0;
+    bool full = strlen(text) <= 16 && sscanf(text, "%4x:%2x:%2x.%1o%n", &domain, &bus, &device, &function, &end) == 4;
+    if (!full) {
+        domain = 0;
+        full = strlen(text) <= 16 && sscanf(text, "%2x:%2x.%1o%n", &bus, &device, &function, &short_end) == 3;
+        end = short_end;
+    }
+    if (!full || text[end] || device > 0x1f || text[strspn(text, "0123456789abcdefABCDEF:.")]) {
+        reader_error(value, "must be a PCI address such as \"0000:00:14.3\"");
+        return;
+    }
+    char **address = place;
+    free(*address);
+    *address = string_printf("%04x:%02x:%02x.%o", domain, bus, device, function);
+}
+
+#define PLACE(member) offsetof(struct rule, member)
+#define BYTE(member) reader_number, PLACE(member), 0, 255
+#define NUMBER(member) reader_number, PLACE(member), 1, PORT_NUMBER_MAX
+#define GLOB(member) PLACE(member), 0, GLOB_LENGTH_MAX
+#define PATTERN(member) read_pattern, PLACE(member), 0, 0
+// Both switches are only checked by these; reader_disabled has the last word.
+#define COMMON                                                                                                         \
+    {"description", reader_remark, PLACE(description), 0, 0}, {"disable", reader_flag, PLACE(disabled), 0, 0},         \
+    {                                                                                                                  \
+        "enable", reader_flag, PLACE(disabled), 0, 0                                                                   \
+    }
+
+static const struct reader_key usb_keys[] = {
+    [USB_VENDOR_ID] = {"vendorId", reader_hex, PLACE(vendor_id), 0, 0},
+    [USB_PRODUCT_ID] = {"productId", reader_hex, PLACE(product_id), 0, 0},
+    [USB_VENDOR_NAME] = {"vendorName", PATTERN(vendor_name)},
+    [USB_PRODUCT_NAME] = {"productName", PATTERN(product_name)},
+    [USB_BUS] = {"bus", NUMBER(bus)},
+    [USB_PORT] = {"port", NUMBER(port)},
+    [USB_INTERFACE_CLASS] = {"interfaceClass", BYTE(interface_class)},
+    [USB_INTERFACE_SUBCLASS] = {"interfaceSubclass", BYTE(interface_subclass)},
+    [USB_INTERFACE_PROTOCOL] = {"interfaceProtocol", BYTE(interface_protocol)},
+    [USB_DEVICE_CLASS] = {"deviceClass", BYTE(device_class)},
+    [USB_DEVICE_SUBCLASS] = {"deviceSubclass", BYTE(device_subclass)},
+    [USB_DEVICE_PROTOCOL] = {"deviceProtocol", BYTE(device_protocol)},
+    [USB_REMOVABLE] = {"removable", read_removable, PLACE(removable), 0, 0},
+    [USB_DRIVER_PATH] = {"driverPath", PATTERN(driver_path)},
+    [USB_SERIAL] = {"serial", PATTERN(serial)},
+    [USB_PORT_PATH] = {"portPath", read_port_path, GLOB(port_path)},
+    [USB_ID_PATH] = {"idPath", reader_text, GLOB(id_path)},
+    COMMON,
+};
+
+static const struct reader_key input_keys[] = {
+    [INPUT_NAME] = {"name", PATTERN(name)},
+    [INPUT_PATH_TAG] = {"pathTag", PATTERN(path_tag)},
+    [INPUT_PROPERTY] = {"property", reader_text, PLACE(property), 0, 0},
+    [INPUT_VALUE] = {"value", read_property_value, PLACE(value), 0, 0},
+    COMMON,
+};
+
+static const struct reader_key pci_keys[] = {
+    [PCI_ADDRESS] = {"address", read_address, PLACE(address), 0, 0},
+    [PCI_VENDOR] = {"vendorId", reader_hex, PLACE(vendor_id), 0, 0},
+    [PCI_DEVICE] = {"deviceId", reader_hex, PLACE(product_id), 0, 0},
+    [PCI_CLASS] = {"deviceClass", BYTE(device_class)},
+    [PCI_SUBCLASS] = {"deviceSubclass", BYTE(device_subclass)},
+    [PCI_PROG_IF] = {"deviceProgIf", BYTE(device_protocol)},
+    COMMON,
+};
+
+static const struct reader_key acpi_keys[] = {
+    [ACPI_TABLE] = {"acpiTable", reader_path_name, PLACE(acpi_table), 0, 0},
+    [ACPI_USER] = {"setUser", reader_text, PLACE(set_user), 0, 0},
+    [ACPI_GROUP] = {"setGroup", reader_text, PLACE(set_group), 0, 0},
+    COMMON,
+};
+
+// The tables by kind; the first FIELDS keys of each are what a rule matches by.
+static const struct {
+    const struct reader_key *keys;
+    size_t count, fields;
+    enum reader_unknown unknown;
+} kinds[] = {
+    [RULE_USB] = {usb_keys, LENGTH(usb_keys), USB_FIELDS, READER_REFUSE},
+    [RULE_INPUT] = {input_keys, LENGTH(input_keys), INPUT_FIELDS, READER_REFUSE},
+    [RULE_PCI] = {pci_keys, LENGTH(pci_keys), PCI_FIELDS, READER_REFUSE},
+    [RULE_ACPI] = {acpi_keys, LENGTH(acpi_keys), ACPI_FIELDS, READER_WARN},
+};
+
+// Fields that the Python vhotplug took as one condition. It asked for NEEDED of them at least, and took
+// a device that met any one condition.
+static const struct {
+    uint64_t fields, needed;
+    const char *names, *missing;
+} conditions[] = {
+    {BIT(USB_VENDOR_ID) | BIT(USB_PRODUCT_ID), BIT(USB_VENDOR_ID) | BIT(USB_PRODUCT_ID), "ids",
+     "vendorId and productId together"},
+    {BIT(USB_VENDOR_NAME), 0, "vendor name", ""},
+    {BIT(USB_PRODUCT_NAME), 0, "product name", ""},
+    {BIT(USB_BUS) | BIT(USB_PORT), BIT(USB_BUS) | BIT(USB_PORT), "bus and port", "bus and port together"},
+    {BIT(USB_DEVICE_CLASS) | BIT(USB_DEVICE_SUBCLASS) | BIT(USB_DEVICE_PROTOCOL), BIT(USB_DEVICE_CLASS), "device class",
+     "deviceClass"},
+    {BIT(USB_INTERFACE_CLASS) | BIT(USB_INTERFACE_SUBCLASS) | BIT(USB_INTERFACE_PROTOCOL), BIT(USB_INTERFACE_CLASS),
+     "interface class", "interfaceClass"},
+};
+
+static void note_differences(const struct reader *reader, const struct rule *rule)
+{
+    CLEANUP(text_clear) struct text names = {0};
+    unsigned count = 0;
+    for (size_t i = 0; i < LENGTH(conditions); i++) {
+        if (!(rule->fields & conditions[i].fields))
+            continue;
+        text_printf(&names, "%s%s", count++ ? ", " : "", conditions[i].names);
+        if ((rule->fields & conditions[i].needed) != conditions[i].needed)
+            reader_note(reader, "matches here, but had no effect in the Python vhotplug, which wanted %s",
+                        conditions[i].missing);
+    }
+    if (count > 1)
+        reader_note(reader, "all must match here (%s); the Python vhotplug took a device that matched any of them",
+                    names.string);
+}
+
+static void check(const struct reader *reader, const struct rule *rule, size_t errors_before)
+{
+    if (reader->report->errors.count > errors_before)
+        return; // what is missing may be what was wrong
+    if (!(rule->fields & (BIT(kinds[rule->kind].fields) - 1)))
+        reader_error(reader, "this rule is empty: it names nothing to match by");
+    else if (rule->kind == RULE_INPUT && !rule->property != !rule->value)
+        reader_error(reader, "property and value go together, and %s is missing", rule->value ? "property" : "value");
+    else if (rule->kind == RULE_USB)
+        note_differences(reader, rule);
+}
+
+struct rule *rule_read(const struct reader *reader, enum rule_kind kind)
+{
+    struct rule *rule = memory_new(1, sizeof(*rule));
+    size_t errors_before = reader->report->errors.count;
+    rule->kind = kind;
+    rule->path = reader_path(reader);
+    rule->fields = reader_object(reader, kinds[kind].keys, kinds[kind].count, kinds[kind].unknown, rule);
+    rule->disabled = reader_disabled(reader);
+    check(reader, rule, errors_before);
+    return rule;
+}
+
+void rule_free(struct rule *rule)
+{
+    if (!rule)
+        return;
+    pattern_free(rule->vendor_name);
+    pattern_free(rule->product_name);
+    pattern_free(rule->serial);
+    pattern_free(rule->driver_path);
+    pattern_free(rule->name);
+    pattern_free(rule->path_tag);
+    char *const texts[] = {rule->path,  rule->description, rule->port_path,  rule->id_path,  rule->property,
+                           rule->value, rule->address,     rule->acpi_table, rule->set_user, rule->set_group};
+    for (size_t i = 0; i < LENGTH(texts); i++)
+        free(texts[i]);
+    free(rule);
+}
+
+// A field that is not given fits; one that the device does not have does not.
+static bool pattern_fits(const struct pattern *pattern, const char *subject, bool otherwise)
+{
+    return !pattern || (subject && pattern_matches(pattern, subject, otherwise));
+}
+
+static bool glob_fits(const char *glob, const char *subject)
+{
+    return !glob || (subject && strlen(subject) <= GLOB_LENGTH_MAX && pattern_glob(glob, subject));
+}
+
+static bool number_fits(const struct rule *rule, unsigned field, unsigned wanted, unsigned number)
+{
+    return !(rule->fields & BIT(field)) || wanted == number;
+}
+
+// The name as udev's properties have it, where Python's users saw it: blanks are _, none at the ends,
+// and with OTHERS so is whatever is not common in file names.
+static char *udev_name(const char *name, bool others)
+{
+    static const char blanks[] = " \t\n\v\f\r";
+    char *result = memory_new(PATTERN_SUBJECT_MAX + 1, 1);
+    size_t length = 0;
+    name += strspn(name, blanks);
+    while (*name && length < PATTERN_SUBJECT_MAX) {
+        size_t run = strspn(name, blanks);
+        unsigned char byte = (unsigned char)*name;
+        bool plain = byte >= 0x80 || (byte >= 'a' && byte <= 'z') || (byte >= 'A' && byte <= 'Z') ||
+                     (byte >= '0' && byte <= '9') || strchr("#+-.:=@_\\", byte);
+        if (run > 0 && !name[run])
+            break;
+        result[length++] = run > 0 || (others && !plain) ? '_' : (char)byte;
+        name += run > 0 ? run : 1;
+    }
+    return result;
+}
+
+// Adds NAME, now owned, unless it is there already.
+static void name_add(char *names[RULE_NAMES_MAX], size_t *count, char *name)
+{
+    bool new = name != NULL;
+    for (size_t i = 0; new &&i < *count; i++)
+        new = strcmp(names[i], name) != 0;
+    if (new)
+        names[(*count)++] = name;
+    else
+        free(name);
+}
+
+// A name counts as the database has it and as the device reports it, raw and in udev's forms. Without
+// any it counts as empty, as it did in Python.
+static size_t names_make(char *names[RULE_NAMES_MAX], const char *database, const char *reported)
+{
+    size_t count = 0;
+    name_add(names, &count, string_copy(database));
+    name_add(names, &count, string_copy(reported));
+    name_add(names, &count, reported ? udev_name(reported, false) : NULL);
+    name_add(names, &count, reported ? udev_name(reported, true) : NULL);
+    if (count == 0)
+        name_add(names, &count, string_copy(""));
+    return count;
+}
+
+void rule_subject_init(struct rule_subject *subject, const struct device *device)
+{
+    *subject = (struct rule_subject){.device = device};
+    subject->vendor_count = names_make(subject->vendor, device->vendor_database, device->vendor_reported);
+    subject->product_count = names_make(subject->product, device->product_database, device->product_reported);
+}
+
+void rule_subject_clear(struct rule_subject *subject)
+{
+    for (size_t i = 0; i < subject->vendor_count; i++)
+        free(subject->vendor[i]);
+    for (size_t i = 0; i < subject->product_count; i++)
+        free(subject->product[i]);
+    *subject = (struct rule_subject){0};
+}
+
+static bool name_fits(const struct pattern *pattern, char *const names[RULE_NAMES_MAX], size_t count, bool otherwise)
+{
+    for (size_t i = 0; pattern && i < count; i++)
+        if (pattern_matches(pattern, names[i], otherwise))
+            return true;
+    return !pattern;
+}
+
+// Interface fields describe one and the same interface.
+static bool interface_fits(const struct rule *rule, const struct device *device)
+{
+    if (!(rule->fields & (BIT(USB_INTERFACE_CLASS) | BIT(USB_INTERFACE_SUBCLASS) | BIT(USB_INTERFACE_PROTOCOL))))
+        return true;
+    for (size_t i = 0; i < device->interface_count; i++) {
+        const struct usb_interface *interface = &device->interfaces[i];
+        if (number_fits(rule, USB_INTERFACE_CLASS, rule->interface_class, interface->class) &&
+            number_fits(rule, USB_INTERFACE_SUBCLASS, rule->interface_subclass, interface->subclass) &&
+            number_fits(rule, USB_INTERFACE_PROTOCOL, rule->interface_protocol, interface->protocol))
+            return true;
+    }
+    return false;
+}
+
+// The driver tells what a device is only where its interfaces do not: all unspecified or vendor's own.
+static bool driver_fits(const struct rule *rule, const struct device *device, bool otherwise)
+{
+    if (!rule->driver_path)
+        return true;
+    for (size_t i = 0; i < device->interface_count; i++)
+        if (device->interfaces[i].class != 0 && device->interfaces[i].class != 255)
+            return false;
+    for (size_t i = 0; i < device->driver_count; i++)
+        if (pattern_matches(rule->driver_path, device->drivers[i], otherwise))
+            return true;
+    return false;
+}
+
+static bool numbers_fit(const struct rule *rule, const struct device *device)
+{
+    return number_fits(rule, USB_VENDOR_ID, rule->vendor_id, device->vendor_id) &&
+           number_fits(rule, USB_PRODUCT_ID, rule->product_id, device->product_id) &&
+           number_fits(rule, USB_BUS, rule->bus, device->bus) &&
+           number_fits(rule, USB_PORT, rule->port, device->root_port) &&
+           number_fits(rule, USB_DEVICE_CLASS, rule->device_class, device->class) &&
+           number_fits(rule, USB_DEVICE_SUBCLASS, rule->device_subclass, device->subclass) &&
+           number_fits(rule, USB_DEVICE_PROTOCOL, rule->device_protocol, device->protocol);
+}
+
+static bool usb_matches(const struct rule *rule, const struct rule_subject *subject, bool otherwise)
+{
+    const struct device *device = subject->device;
+    bool removable = !rule->removable || (rule->removable & (1U << device->removable));
+    return numbers_fit(rule, device) && removable && interface_fits(rule, device) &&
+           pattern_fits(rule->serial, device->serial, otherwise) && glob_fits(rule->port_path, device->port_path) &&
+           glob_fits(rule->id_path, device->id_path) &&
+           name_fits(rule->vendor_name, subject->vendor, subject->vendor_count, otherwise) &&
+           name_fits(rule->product_name, subject->product, subject->product_count, otherwise) &&
+           driver_fits(rule, device, otherwise);
+}
+
+static bool property_fits(const struct rule *rule, const struct device *device)
+{
+    if (!rule->property)
+        return true;
+    size_t length = strlen(rule->property);
+    for (size_t i = 0; i < device->property_count; i++) {
+        const char *property = device->properties[i];
+        if (strncmp(property, rule->property, length) == 0 && property[length] == '=')
+            return strcmp(property + length + 1, rule->value) == 0;
+    }
+    return false;
+}
+
+static bool input_matches(const struct rule *rule, const struct rule_subject *subject, bool otherwise)
+{
+    return property_fits(rule, subject->device) &&
+           name_fits(rule->name, subject->product, subject->product_count, otherwise) &&
+           pattern_fits(rule->path_tag, subject->device->path_tag, otherwise);
+}
+
+bool rule_matches(const struct rule *rule, const struct rule_subject *subject, bool otherwise)
+{
+    if (rule->kind == RULE_USB && subject->device->kind == DEVICE_USB)
+        return usb_matches(rule, subject, otherwise);
+    if (rule->kind == RULE_INPUT && subject->device->kind == DEVICE_INPUT)
+        return input_matches(rule, subject, otherwise);
+    return false;
+}

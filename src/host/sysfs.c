@@ -1,0 +1,110 @@
+// Bounded reads of named sysfs attributes, relative to a directory that stays the same one.
+#include "host/sysfs.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "util/text.h"
+
+int sysfs_open(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    return fd < 0 ? -errno : fd;
+}
+
+// Reads until the end or until ROOM is full; negative errno.
+static ssize_t read_full(int fd, char *bytes, size_t room)
+{
+    size_t length = 0;
+
+    while (length < room) {
+        ssize_t got = read(fd, bytes + length, room - length);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            return -errno;
+        if (got == 0)
+            break;
+        length += (size_t)got;
+    }
+    return (ssize_t)length;
+}
+
+int sysfs_read(int directory, const char *name, size_t limit, char **bytes, size_t *length)
+{
+    CLEANUP(cleanup_close) int fd = openat(directory, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    CLEANUP(cleanup_free) char *buffer = NULL;
+    ssize_t got;
+
+    if (fd < 0)
+        return -errno;
+    buffer = memory_new(limit + 1, 1);
+    got = read_full(fd, buffer, limit);
+    if (got < 0)
+        return (int)got;
+    buffer[got] = '\0';
+    *bytes = steal_pointer(&buffer);
+    *length = (size_t)got;
+    return 0;
+}
+
+int sysfs_string(int directory, const char *name, char **string)
+{
+    CLEANUP(cleanup_free) char *bytes = NULL;
+    size_t length = 0;
+    int error = sysfs_read(directory, name, SYSFS_STRING_MAX, &bytes, &length);
+
+    *string = NULL;
+    if (error == -ENOENT)
+        return 0;
+    if (error < 0)
+        return error;
+    if (length > 0 && bytes[length - 1] == '\n')
+        bytes[length - 1] = '\0';
+    if (bytes[0] != '\0')
+        *string = steal_pointer(&bytes);
+    return 0;
+}
+
+int sysfs_number(int directory, const char *name, int base, unsigned long limit, unsigned long *number)
+{
+    CLEANUP(cleanup_free) char *string = NULL;
+    int error = sysfs_string(directory, name, &string);
+    char *digits = string;
+
+    if (error < 0)
+        return error;
+    if (string == NULL)
+        return -ENOENT;
+    digits += strspn(digits, " "); // devnum and others may be padded
+    return string_to_number(digits, base, limit, number) ? 0 : -EINVAL;
+}
+
+char *sysfs_link(const char *root, const char *directory, const char *name)
+{
+    CLEANUP(cleanup_free) char *path = string_printf("%s/%s/%s", root, directory, name);
+    char target[PATH_MAX];
+    const char *inside = target;
+    ssize_t length = readlink(path, target, sizeof(target) - 1);
+
+    if (length <= 0)
+        return NULL;
+    target[length] = '\0';
+    while (strncmp(inside, "../", 3) == 0)
+        inside += 3;
+    // Links of sysfs lead up to its root and down again; anything else is not understood.
+    if (strncmp(inside, "devices/", 8) != 0 || strstr(inside, "/../") != NULL)
+        return NULL;
+    return string_printf("%s/%s", root, inside);
+}
+
+bool sysfs_is_below(const char *path, const char *directory)
+{
+    size_t length = strlen(directory);
+
+    return strncmp(path, directory, length) == 0 && (path[length] == '\0' || path[length] == '/');
+}

@@ -1,0 +1,30 @@
+// Bounded reads of named sysfs attributes, relative to a directory that stays the same one.
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+#include "util/cleanup.h"
+
+#define SYSFS_STRING_MAX 4096
+
+// Opens a directory; negative errno.
+int sysfs_open(const char *path) CHECKED;
+
+// Reads at most LIMIT bytes of an attribute; what is beyond is cut. BYTES gets a terminated copy
+// for free(). Negative errno: -ENOENT means that there is no such attribute.
+int sysfs_read(int directory, const char *name, size_t limit, char **bytes, size_t *length) CHECKED;
+
+// An attribute as a string without its last newline. An absent or an empty one is NULL and no error.
+int sysfs_string(int directory, const char *name, char **string) CHECKED;
+
+// An attribute that is a whole number of at most LIMIT. -ENOENT if absent, -EINVAL if it is none.
+int sysfs_number(int directory, const char *name, int base, unsigned long limit, unsigned long *number) CHECKED;
+
+// Where the link NAME of DIRECTORY leads to in the sysfs at ROOT, as an absolute path for free():
+// "../../devices/pci0000:00" is "/sys/devices/pci0000:00". NULL if it is no link or leads elsewhere.
+char *sysfs_link(const char *root, const char *directory, const char *name) CHECKED;
+
+// True when PATH is DIRECTORY or lies in it.
+bool sysfs_is_below(const char *path, const char *directory) CHECKED;

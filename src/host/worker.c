@@ -1,0 +1,244 @@
+// Work that may block, in a few threads: opening device nodes, reading attributes of devices.
+#include "host/worker.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "util/text.h"
+
+enum { END_WAIT_SECONDS = 2 };
+
+struct jobs {
+    struct job *first, **end;
+};
+
+// Shared by the loop and the threads, and freed by the last of them.
+struct worker {
+    pthread_mutex_t lock; // guards the members up to the event descriptor
+    pthread_cond_t idle;  // no thread is left
+    unsigned references, threads, limit;
+    bool closed;
+    struct jobs queue, finished;
+    int event_fd;            // readable: something has finished
+    sd_event_source *source; // the loop's alone
+};
+
+static void jobs_init(struct jobs *jobs)
+{
+    jobs->first = NULL;
+    jobs->end = &jobs->first;
+}
+
+static void jobs_push(struct jobs *jobs, struct job *job)
+{
+    job->next = NULL;
+    *jobs->end = job;
+    jobs->end = &job->next;
+}
+
+static struct job *jobs_pop(struct jobs *jobs)
+{
+    struct job *job = jobs->first;
+
+    if (job == NULL)
+        return NULL;
+    jobs->first = job->next;
+    if (jobs->first == NULL)
+        jobs->end = &jobs->first;
+    return job;
+}
+
+// Leaves with the lock released; frees when nobody is left.
+static void unlock_and_release(struct worker *worker)
+{
+    bool last = --worker->references == 0;
+
+    pthread_mutex_unlock(&worker->lock);
+    if (!last)
+        return;
+    pthread_cond_destroy(&worker->idle);
+    pthread_mutex_destroy(&worker->lock);
+    close(worker->event_fd);
+    free(worker);
+}
+
+// With the lock held.
+static void finish(struct worker *worker, struct job *job)
+{
+    uint64_t one = 1;
+
+    jobs_push(&worker->finished, job);
+    // The counter cannot be full; and the descriptor stays open as long as the worker.
+    if (write(worker->event_fd, &one, sizeof(one)) < 0)
+        return;
+}
+
+static void *thread_main(void *user)
+{
+    struct worker *worker = user;
+    struct job *job;
+
+    pthread_mutex_lock(&worker->lock);
+    while ((job = jobs_pop(&worker->queue)) != NULL) {
+        pthread_mutex_unlock(&worker->lock);
+        job->run(job);
+        pthread_mutex_lock(&worker->lock);
+        if (!worker->closed) {
+            finish(worker, job);
+            continue;
+        }
+        pthread_mutex_unlock(&worker->lock);
+        job->release(job);
+        pthread_mutex_lock(&worker->lock);
+    }
+    if (--worker->threads == 0)
+        pthread_cond_signal(&worker->idle);
+    unlock_and_release(worker);
+    return NULL;
+}
+
+// With the lock held. All signals belong to the loop's thread.
+static int start_thread(struct worker *worker)
+{
+    sigset_t all, before;
+    pthread_attr_t attributes;
+    pthread_t thread;
+    int error = pthread_attr_init(&attributes);
+
+    if (error != 0)
+        return -error;
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    error = pthread_create(&thread, &attributes, thread_main, worker);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attributes);
+    if (error != 0)
+        return -error;
+    worker->threads++;
+    worker->references++;
+    return 0;
+}
+
+void worker_submit(struct worker *worker, struct job *job)
+{
+    pthread_mutex_lock(&worker->lock);
+    jobs_push(&worker->queue, job);
+    if (worker->threads < worker->limit && start_thread(worker) < 0 && worker->threads == 0) {
+        // No thread can be had: late is better than never.
+        while ((job = jobs_pop(&worker->queue)) != NULL) {
+            pthread_mutex_unlock(&worker->lock);
+            job->run(job);
+            pthread_mutex_lock(&worker->lock);
+            finish(worker, job);
+        }
+    }
+    pthread_mutex_unlock(&worker->lock);
+}
+
+// The list of what has finished, by `next`.
+static struct job *take_finished(struct worker *worker)
+{
+    struct job *first;
+    uint64_t count;
+
+    pthread_mutex_lock(&worker->lock);
+    if (read(worker->event_fd, &count, sizeof(count)) < 0)
+        count = 0; // nothing is new; the list says it all
+    first = worker->finished.first;
+    jobs_init(&worker->finished);
+    pthread_mutex_unlock(&worker->lock);
+    return first;
+}
+
+static int handle_finished(sd_event_source *source, int fd, uint32_t events, void *user)
+{
+    struct job *job = take_finished(user);
+
+    (void)source, (void)fd, (void)events;
+    while (job != NULL) {
+        struct job *next = job->next;
+        job->done(job);
+        job->release(job);
+        job = next;
+    }
+    return 0;
+}
+
+static int init_locks(struct worker *worker)
+{
+    pthread_condattr_t attributes;
+    int error = pthread_condattr_init(&attributes);
+
+    if (error != 0)
+        return -error;
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    error = pthread_cond_init(&worker->idle, &attributes);
+    pthread_condattr_destroy(&attributes);
+    return error != 0 ? -error : -pthread_mutex_init(&worker->lock, NULL);
+}
+
+int worker_new(struct worker **worker, sd_event *loop, unsigned limit)
+{
+    CLEANUP(cleanup_close) int event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    CLEANUP(cleanup_worker) struct worker *new = NULL;
+    int error;
+
+    if (event_fd < 0)
+        return -errno;
+    new = memory_new(1, sizeof(*new));
+    error = init_locks(new);
+    if (error < 0) {
+        free(steal_pointer(&new));
+        return error;
+    }
+    new->references = 1;
+    new->limit = limit;
+    new->event_fd = steal_fd(&event_fd);
+    jobs_init(&new->queue);
+    jobs_init(&new->finished);
+    error = sd_event_add_io(loop, &new->source, new->event_fd, EPOLLIN, handle_finished, new);
+    if (error < 0)
+        return error;
+    *worker = steal_pointer(&new);
+    return 0;
+}
+
+static void release_all(struct jobs *jobs)
+{
+    for (struct job *job = jobs_pop(jobs); job != NULL; job = jobs_pop(jobs))
+        job->release(job);
+}
+
+// With the lock held.
+static void wait_for_threads(struct worker *worker)
+{
+    struct timespec end;
+
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    end.tv_sec += END_WAIT_SECONDS;
+    while (worker->threads > 0)
+        if (pthread_cond_timedwait(&worker->idle, &worker->lock, &end) != 0)
+            return;
+}
+
+void worker_free(struct worker *worker)
+{
+    if (worker == NULL)
+        return;
+    sd_event_source_disable_unref(worker->source);
+    worker->source = NULL;
+    pthread_mutex_lock(&worker->lock);
+    worker->closed = true;
+    release_all(&worker->queue);
+    release_all(&worker->finished);
+    wait_for_threads(worker);
+    unlock_and_release(worker);
+}

@@ -1,0 +1,102 @@
+// What the operations on a QEMU have in common: its state, steps of pipelined commands, and the end
+// of an operation. Used by qemu*.c only.
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "vmm/backend.h"
+#include "vmm/qmp.h"
+#include "vmm/qom.h"
+#include "vmm/topology.h"
+
+#define QEMU_ASKED_MAX 64
+#define QEMU_PLACES_MAX 1024
+#define QEMU_WORDS_MAX 300 // of QEMU's own words in a text
+
+struct qemu;
+typedef void (*qemu_step)(struct qemu *qemu);
+typedef void (*qemu_answer)(struct qemu *qemu, unsigned tag, const struct qmp_reply *reply);
+
+// A USB device of the VM and the port it was given.
+struct qemu_place {
+    char object[OBJECT_NAME_MAX];
+    char bus[2 * TOPOLOGY_PATH_MAX];
+    unsigned port; // 0: none was asked for
+};
+
+struct qemu {
+    struct backend_setup setup;
+    struct qmp *qmp; // NULL: not connected
+
+    // The operation that is running.
+    bool running;
+    bool begun; // its first command has been sent
+    struct operation operation;
+    int fd;
+    uint64_t no_fd_said; // the instance of the device whose missing descriptor was said last
+
+    // Its current step.
+    struct qemu_call {
+        qemu_answer answer;
+        unsigned tag;
+    } * calls;
+    size_t call_count, unanswered;
+    qemu_step next; // when all are answered
+
+    // What the VM has (qemu_list.c).
+    struct qom_children peripheral, anonymous, unattached;
+    struct attachment *attachments;
+    size_t attachment_count;
+    char *list_error;         // it did not list: its words
+    struct attachment *known; // as listed the last time
+    size_t known_count;
+    bool list_fresh;
+    qemu_step listed;
+
+    // Its USB buses, as last read (qemu_survey.c).
+    struct topology topology;
+    bool topology_known;
+    bool topology_fresh; // read in this operation
+    bool survey_failed;
+    struct qemu_place *places;
+    size_t place_count;
+    char masters[TOPOLOGY_BUSES_MAX][QOM_NAME_MAX]; // buses that have companions
+    size_t master_count;
+    qemu_step surveyed;
+
+    // ATTACH (qemu_attach.c).
+    char name[OBJECT_NAME_MAX];
+    size_t bus;                  // the choice: index into topology,
+    char bus_name[QOM_NAME_MAX]; // its name before a survey,
+    unsigned port, tries;        // and the port
+    char *add_error;             // QEMU's words; NULL: it was added
+
+    // DETACH (qemu_detach.c).
+    char *delete_error; // QEMU's words; NULL: it took the command
+    bool waiting;       // for the device to go
+    unsigned polls;
+    sd_event_source *timer;
+    char asked[QEMU_ASKED_MAX][OBJECT_NAME_MAX]; // what we asked to delete, a ring
+    size_t asked_next;
+};
+
+// One command of the current step; takes ARGUMENTS and FD.
+void qemu_send(struct qemu *qemu, const char *command, struct json_object *arguments, int fd, qemu_answer answer,
+               unsigned tag);
+// Ends the sending of a step: NEXT runs when all of its answers are in.
+void qemu_then(struct qemu *qemu, qemu_step next);
+
+// {"path": PATH}, with "property" if that is not NULL.
+struct json_object *qemu_path(const char *path, const char *property) CHECKED;
+
+// QEMU's words for a text, made safe; owned.
+char *qemu_words(const char *words) CHECKED;
+
+// Ends the operation. Takes TEXT; LISTED says whether attachments goes with it.
+void qemu_finish(struct qemu *qemu, enum result_kind kind, char *text, bool listed);
+
+// Remembers that we asked for the deletion of OBJECT; whether we did.
+void qemu_ask(struct qemu *qemu, const char *object);
+bool qemu_asked(const struct qemu *qemu, const char *object) CHECKED;

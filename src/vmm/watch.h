@@ -1,0 +1,17 @@
+// Notices when a path's file may have come or gone, without a timer: inotify on its directory, and on
+// the directories above it, which may be missing, removed, made again or moved at any time.
+#pragma once
+
+#include <systemd/sd-event.h>
+
+#include "util/cleanup.h"
+
+struct watch;
+
+// Called from the loop: look at the file. May free the watch.
+typedef void (*watch_look)(void *user);
+
+// PATH must be absolute. Negative errno.
+int watch_new(struct watch **watch, sd_event *loop, const char *path, watch_look look, void *user) CHECKED;
+void watch_free(struct watch *watch);
+DEFINE_CLEANUP(struct watch *, cleanup_watch, watch_free)

@@ -1,0 +1,48 @@
+"""What meson install puts where, and that the unit fits the program."""
+import os
+import re
+import subprocess
+
+import pytest
+
+FILES = ["sbin/vhotplug", "share/man/man8/vhotplug.8", "share/man/man5/vhotplug.conf.5",
+         "share/bash-completion/completions/vhotplug", "share/zsh/site-functions/_vhotplug",
+         "share/fish/vendor_completions.d/vhotplug.fish", "share/doc/vhotplug/README.md",
+         "share/doc/vhotplug/architecture.md", "share/doc/vhotplug/CHANGELOG.md", "share/doc/vhotplug/LICENSE",
+         "share/doc/vhotplug/vhotplug.conf.example", "share/doc/vhotplug/examples/mouse.conf"]
+
+
+@pytest.fixture(scope="module")
+def installed(build, tmp_path_factory):
+    target = tmp_path_factory.mktemp("installed")
+    subprocess.run(["meson", "install", "-C", str(build), "--no-rebuild"], check=True, timeout=300,
+                   env={**os.environ, "DESTDIR": str(target)}, stdin=subprocess.DEVNULL)
+    return target
+
+
+def test_everything_is_installed(installed):
+    names = {str(path.relative_to(installed)) for path in installed.rglob("*") if path.is_file()}
+    for file in FILES:
+        assert f"usr/local/{file}" in names, sorted(names)
+    # And nothing else that we did not mean to.
+    assert not [name for name in names if re.search(r"\.(a|h|o)$|test", name)]
+
+
+def unit(installed):
+    found = list(installed.rglob("vhotplug.service"))
+    assert len(found) == 1
+    return found[0].read_text()
+
+
+def test_the_unit_starts_what_was_installed(installed):
+    text = unit(installed)
+    start = re.search(r"^ExecStart=(\S+) (.*)$", text, re.MULTILINE)
+    assert (installed / start.group(1).lstrip("/")).is_file()
+    assert start.group(2) == "--attach-connected -c /usr/local/etc/vhotplug.conf"
+    assert not re.search(r"@\w+@", text)
+
+
+@pytest.mark.parametrize("setting", ["Type=notify", "ExecReload=/bin/kill -HUP $MAINPID", "RuntimeDirectory=vhotplug",
+                                     "RuntimeDirectoryPreserve=restart", "NoNewPrivileges=yes"])
+def test_the_unit_has(installed, setting):
+    assert setting in unit(installed).splitlines()

@@ -1,0 +1,25 @@
+// A directory of files for a test: a sysfs, a /proc or a /dev of our own making.
+#pragma once
+
+#include <stddef.h>
+
+#include "util/cleanup.h"
+
+// A new empty directory, by its real path; free with tree_free, which removes all that is in it.
+char *tree_new(void) CHECKED;
+void tree_free(char *root);
+DEFINE_CLEANUP(char *, cleanup_tree, tree_free)
+
+// Makes a directory, a file or a link at ROOT/PATH, with all directories above.
+void tree_directory(const char *root, const char *path);
+void tree_write(const char *root, const char *path, const char *text);
+void tree_write_bytes(const char *root, const char *path, const void *bytes, size_t length);
+void tree_link(const char *root, const char *path, const char *target);
+void tree_remove(const char *root, const char *path);
+
+// Makes a USB device as the kernel shows it: a mouse, 0627:0001, with some attributes.
+void tree_usb(const char *root, const char *path, const char *bus, const char *address);
+
+// The descriptors of that mouse.
+extern const unsigned char tree_mouse[];
+extern const size_t tree_mouse_length;

@@ -1,0 +1,105 @@
+"""Documents and code agree: options, configuration keys, examples, and the catalogue of failures."""
+import re
+
+import pytest
+
+from conftest import ROOT, shown, tree_files
+
+# The failures that tests must name, as test_fNN_..., in the order of the catalogue.
+ROWS = "01 02 05 06 07 08 10 11 12 15 16 17 18 19 20 21 24 25 26 27 28 29 30 31 35 40 41 44".split()
+CAMEL = re.compile(r'"([a-z]+(?:[A-Z][a-z]*)+)"')
+# Keys of the tables that configuration and rules are read by: {"key", ...
+TABLE = re.compile(r'\{"([a-z][A-Za-z]*)",')
+
+
+def options(help_text):
+    """Short and long options of the lines that describe one each."""
+    found = set()
+    for line in help_text.splitlines():
+        if re.match(r"\s+-", line):
+            found.update(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", line.split("   ")[0] + " " + line[:28]))
+    return {option for option in found if option not in ("-",)}
+
+
+def test_help_describes_each_option_of_the_usage(help_text):
+    usage = help_text.splitlines()[0]
+    described = options(help_text)
+    named = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", usage))
+    assert {"-h", "-c", "-a", "-d", "--version"} <= named
+    assert named <= described, named - described
+
+
+def test_options_stand_in_the_manual_page(help_text):
+    page = (ROOT / "man/vhotplug.8").read_text()
+    described = page.split(".Sh DESCRIPTION")[1].split(".Ss ")[0]
+    words = set()
+    for line in described.splitlines():
+        if line.startswith(".It Fl "):
+            words |= {"-" + word for word in re.findall(r"Fl ([\w-]+)", line)}
+    assert words == options(help_text)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_options_stand_in_the_completions(help_text, shell):
+    text = (ROOT / f"data/vhotplug.{shell}-completion").read_text()
+    if shell == "fish":
+        found = {"-" + word for word in re.findall(r" -s (\w)", text)}
+        found |= {"--" + word for word in re.findall(r" -l ([\w-]+)", text)}
+    elif shell == "bash":
+        found = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", re.search(r'-W "([^"]*)"', text).group(1)))
+    else:
+        found = set()
+        for line in text.splitlines():
+            if line.lstrip().startswith("'("):
+                found |= set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", re.sub(r"'\([^)]*\)|\[.*", " ", line)))
+    assert found == options(help_text)
+
+
+def known_keys():
+    keys = set()
+    for path in tree_files("src/core/config*.[ch]", "src/core/rule*.[ch]", "src/core/reader*.[ch]"):
+        code = re.sub(r"//.*", "", path.read_text())
+        keys |= set(CAMEL.findall(code)) | set(TABLE.findall(code))
+    return keys
+
+
+def test_keys_stand_in_the_manual_page():
+    page = (ROOT / "man/vhotplug.conf.5").read_text()
+    words = {word for line in page.splitlines() if re.match(r"\.(It |Pq any of )?Cm ", line) for word in line.split()}
+    keys = known_keys()
+    assert {"usbPassthrough", "interfaceClass", "allowedVms", "portPath", "bus", "socket", "api"} <= keys
+    assert keys <= words, sorted(keys - words)
+
+
+def test_keys_of_the_manual_page_are_known():
+    page = (ROOT / "man/vhotplug.conf.5").read_text()
+    words = {word for line in page.splitlines() if re.match(r"\.(It )?Cm ", line)
+             for word in line.split() if CAMEL.fullmatch(f'"{word}"')}
+    assert words <= known_keys(), sorted(words - known_keys())
+
+
+def test_every_row_of_the_catalogue_has_a_test():
+    named = set()
+    for path in tree_files("tests/**/*.c", "tests/**/*.py"):
+        for name in re.findall(r"\b(test_f\d\d\w*)\s*\(", path.read_text()):
+            named |= set(re.findall(r"_f(\d\d)(?=_|$)", name))
+    missing = [f"F{row}" for row in ROWS if row not in named]
+    assert not missing, "no test_fNN for " + " ".join(missing)
+
+
+def test_links_of_the_documents_lead_somewhere():
+    for path in tree_files("*.md", "docs/*.md"):
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", path.read_text()):
+            assert (path.parent / target).exists(), f"{shown(path)}: {target}"
+
+
+def test_files_that_the_readme_names_exist():
+    text = (ROOT / "README.md").read_text()
+    table = text.split("## Where things are")[1].split("\n## ")[0]
+    for name in re.findall(r"`((?:src|tests|docs|man|data|examples)[\w./-]*)`", table):
+        assert (ROOT / name).exists(), name
+
+
+def test_the_license_is_whole():
+    text = (ROOT / "LICENSE").read_text()
+    assert "Apache License" in text and "Version 2.0, January 2004" in text and "END OF TERMS AND CONDITIONS" in text

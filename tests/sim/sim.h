@@ -1,0 +1,179 @@
+// A simulated host with its VMs and its daemon: what the simulator's parts share.
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "core/reconcile.h"
+#include "util/cleanup.h"
+
+#define SIM_PORTS 5
+#define SIM_VMS 3
+#define SIM_KINDS 4
+#define SIM_OBJECTS 24
+#define SIM_EVENTS 96
+#define SIM_SAID 128
+#define SIM_SET 256
+
+struct sim;
+struct sim_vm;
+
+// How a VMM does things; one table for each type of VMM.
+struct sim_vmm {
+    const char *name;
+    // Carries out vm->operation, as far as it goes, and makes vm->result.
+    void (*execute)(struct sim *sim, struct sim_vm *vm);
+};
+extern const struct sim_vmm sim_qemu;
+
+struct sim_object {
+    char name[OBJECT_NAME_MAX];
+    bool ours, leaving, dead;
+    bool asked;        // the guest was asked once to let go
+    uint64_t instance; // 0 for a foreign one
+    unsigned bus, address;
+};
+
+struct sim_vm {
+    const struct sim_vmm *vmm;
+    char name[8];
+    uint64_t process; // 0: down
+    bool anonymous;   // its process cannot be told
+    unsigned capacity;
+    enum result_kind full; // what it says when it is full
+    bool patient;          // its guest lets go when it likes
+    bool hung;
+    bool unnoticed; // something changed in it that nobody has told
+    struct sim_object objects[SIM_OBJECTS];
+    unsigned count;
+
+    bool busy, executed; // an operation of the daemon
+    bool lost;           // its result will be LOST
+    bool news;           // told since it began
+    uint64_t operation_process;
+    struct operation operation;
+    struct result result;
+    bool zombie; // an operation of a daemon that was killed, not read by the VM yet
+    struct operation zombie_operation;
+
+    bool told; // the daemon knows whether it is up
+    uint64_t told_process;
+    bool must_list; // nothing but LIST may go to it
+    bool doubled;   // objects were planted twice
+};
+
+struct sim_port {
+    struct device *device; // what is there
+    struct device *told;   // what the daemon knows to be there
+};
+
+enum sim_event_kind { EVENT_PRESENT, EVENT_GONE, EVENT_SCANNED };
+
+struct sim_event {
+    enum sim_event_kind kind;
+    unsigned port;
+    struct device *device; // PRESENT
+    uint64_t instance;     // GONE
+    bool plugged;
+};
+
+struct sim_pair {
+    uint64_t instance, process;
+};
+
+struct sim_set {
+    struct sim_pair pairs[SIM_SET];
+    unsigned count;
+};
+
+struct sim_said {
+    uint64_t instance;
+    enum device_state state;
+    uint64_t reason;
+    char vm[8];
+};
+
+// What policy says: which VM each kind of device goes to.
+struct sim_config {
+    struct config config; // first: the policy finds the rest by it
+    struct vm_config vms[SIM_VMS];
+    struct group groups[SIM_KINDS];
+    char *targets[SIM_KINDS];
+    bool allowed[SIM_KINDS];
+};
+
+struct sim {
+    uint64_t random;
+    uint64_t now;
+    uint64_t counter; // of instances, processes, objects
+    bool verbose;
+    bool calm; // nothing goes wrong any more
+    char failure[512];
+
+    struct sim_port ports[SIM_PORTS];
+    unsigned next_address;
+    struct sim_vm vms[SIM_VMS];
+    struct sim_event events[SIM_EVENTS];
+    unsigned event_first, event_count;
+
+    struct sim_config configs[2]; // the one in use and the next
+    unsigned config;
+    struct reconcile *reconcile; // NULL: no daemon runs
+    bool attach_connected, scanned;
+    struct memory memory;    // what is on disk
+    struct memory at_start;  // what was there when the daemon started
+    struct sim_set managed;  // instances that this daemon saw plugged or found attached
+    struct sim_set ejected;  // and the process: what its guest took out
+    struct sim_set seen;     // hash of an object and the process: what a list told this daemon
+    struct sim_set kept_out; // and the process: ejected, and nothing happened that puts it back
+    struct sim_set refused;  // and the process: what it refused for good
+    struct sim_said said[SIM_SAID];
+    unsigned said_count;
+    unsigned outputs; // since the last look
+};
+
+// sim_world.c: the host and the people around it
+void sim_init(struct sim *sim, uint64_t seed, bool verbose);
+void sim_clear(struct sim *sim);
+void sim_chaos(struct sim *sim); // one random thing happens
+unsigned sim_random(struct sim *sim, unsigned below);
+bool sim_chance(struct sim *sim, unsigned percent);
+void sim_say(struct sim *sim, const char *format, ...) PRINTF(2, 3);
+bool sim_deliver(struct sim *sim); // the next event of the host
+void sim_event(struct sim *sim, enum sim_event_kind kind, unsigned port, bool plugged);
+void sim_configure(struct sim *sim, bool all_vms);
+
+// sim_vm.c
+void sim_vm_start(struct sim *sim, struct sim_vm *vm);
+void sim_vm_kill(struct sim *sim, struct sim_vm *vm);
+bool sim_vm_tell(struct sim *sim, struct sim_vm *vm);     // whether it is up
+bool sim_vm_progress(struct sim *sim, struct sim_vm *vm); // its operation goes one step on
+void sim_vm_zombie(struct sim *sim, struct sim_vm *vm, bool run);
+void sim_vm_news(struct sim *sim, struct sim_vm *vm);
+void sim_vm_clear(struct sim_vm *vm);
+void sim_vm_remove(struct sim_vm *vm, unsigned index);
+struct sim_object *sim_vm_add(struct sim *sim, struct sim_vm *vm, bool ours, const struct device *device);
+struct sim_object *sim_vm_object(struct sim_vm *vm, uint64_t instance);
+const struct device *sim_present(const struct sim *sim, uint64_t instance);
+
+// sim_daemon.c
+void sim_daemon_start(struct sim *sim);
+void sim_daemon_kill(struct sim *sim);
+void sim_daemon_run(struct sim *sim); // until it has nothing to do at this time
+
+void sim_set_add(struct sim_set *set, uint64_t instance, uint64_t process);
+bool sim_set_has(const struct sim_set *set, uint64_t instance, uint64_t process);
+bool sim_remembers(const struct memory *memory, uint64_t instance, const struct sim_vm *vm);
+
+// sim_check.c: each sets sim->failure when something is wrong
+void sim_fail(struct sim *sim, const char *format, ...) PRINTF(2, 3);
+void sim_check_operation(struct sim *sim, struct sim_vm *vm, const struct operation *operation);
+void sim_check_execute(struct sim *sim, struct sim_vm *vm);
+void sim_check_world(struct sim *sim);
+void sim_check_output(struct sim *sim, const struct output *output);
+void sim_converge(struct sim *sim);
+uint64_t sim_hash(const char *string);
+
+// sim_policy.c
+const char *sim_policy_target(const struct sim *sim, const struct device *device);

@@ -1,0 +1,404 @@
+// The simulated world: devices come and go, VMs start and die, people change their minds.
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "sim.h"
+#include "util/text.h"
+
+unsigned sim_random(struct sim *sim, unsigned below)
+{
+    uint64_t value = sim->random += 0x9e3779b97f4a7c15u;
+    value = (value ^ (value >> 30)) * 0xbf58476d1ce4e5b9u;
+    value = (value ^ (value >> 27)) * 0x94d049bb133111ebu;
+    return (unsigned)((value ^ (value >> 31)) >> 33) % below;
+}
+
+bool sim_chance(struct sim *sim, unsigned percent)
+{
+    return sim_random(sim, 100) < percent;
+}
+
+void sim_say(struct sim *sim, const char *format, ...)
+{
+    if (!sim->verbose)
+        return;
+    va_list arguments;
+    va_start(arguments, format);
+    printf("%12.6f  ", (double)sim->now / 1e6);
+    vprintf(format, arguments);
+    putchar('\n');
+    va_end(arguments);
+}
+
+static char vm_names[SIM_VMS][4] = {"vm0", "vm1", "vm2"};
+static char group_paths[SIM_KINDS][SIM_VMS][16] = {
+    {"rule 0 for vm0", "rule 0 for vm1", "rule 0 for vm2"},
+    {"rule 1 for vm0", "rule 1 for vm1", "rule 1 for vm2"},
+    {"rule 2 for vm0", "rule 2 for vm1", "rule 2 for vm2"},
+    {"rule 3 for vm0", "rule 3 for vm1", "rule 3 for vm2"},
+};
+
+void sim_configure(struct sim *sim, bool all_vms)
+{
+    struct sim_config *config = &sim->configs[!sim->config];
+    *config = (struct sim_config){.config.vms = config->vms};
+    unsigned left_out = all_vms || sim_chance(sim, 70) ? SIM_VMS : sim_random(sim, SIM_VMS);
+    for (unsigned i = 0; i < SIM_VMS; i++)
+        if (i != left_out)
+            config->vms[config->config.vm_count++] = (struct vm_config){.name = vm_names[i], .type = VM_QEMU};
+    for (unsigned i = 0; i < SIM_KINDS; i++) {
+        unsigned vm = sim_random(sim, SIM_VMS);
+        config->allowed[i] = vm != left_out && sim_chance(sim, 85);
+        config->targets[i] = vm_names[vm];
+        config->groups[i] = (struct group){.path = group_paths[i][vm], .vms = &config->targets[i], .vm_count = 1};
+    }
+    sim->config = !sim->config;
+    if (!sim->reconcile)
+        return;
+    sim_say(sim, "the configuration is reloaded");
+    sim->kept_out.count = 0;
+    reconcile_configure(sim->reconcile, &config->config, sim->now);
+    for (unsigned i = 0; i < SIM_VMS; i++) // who is not served any more is not watched
+        if (!config_vm(&config->config, vm_names[i]) && !reconcile_needs_vm(sim->reconcile, vm_names[i]))
+            sim->vms[i].told = false;
+}
+
+const struct vm_config *config_vm(const struct config *config, const char *name)
+{
+    for (size_t i = 0; i < config->vm_count; i++)
+        if (strcmp(config->vms[i].name, name) == 0)
+            return &config->vms[i];
+    return NULL;
+}
+
+void sim_event(struct sim *sim, enum sim_event_kind kind, unsigned port, bool plugged)
+{
+    if (!sim->reconcile || sim->event_count == SIM_EVENTS)
+        return;
+    struct device *device = sim->ports[port].device;
+    sim->events[(sim->event_first + sim->event_count++) % SIM_EVENTS] =
+        (struct sim_event){.kind = kind,
+                           .port = port,
+                           .device = kind == EVENT_PRESENT ? device_reference(device) : NULL,
+                           .instance = kind == EVENT_GONE && device && sim_chance(sim, 80) ? device->instance : 0,
+                           .plugged = plugged};
+}
+
+static void tell_present(struct sim *sim, const struct sim_event *event)
+{
+    struct sim_port *port = &sim->ports[event->port];
+    uint64_t instance = event->device->instance;
+    bool new = !port->told || port->told->instance != instance;
+    if (new && event->plugged)
+        sim_set_add(&sim->managed, instance, 0);
+    sim_say(sim, "tells: %s is kind %d, instance %llu%s%s", event->device->key, event->device->product_id,
+            (unsigned long long)instance, event->plugged ? ", plugged" : "", event->device->host_use ? ", used" : "");
+    if (port->told != event->device)
+        sim->kept_out.count = 0; // policy may have changed its mind
+    device_release(port->told);
+    port->told = device_reference(event->device);
+    reconcile_device(sim->reconcile, event->device, event->plugged, sim->now);
+}
+
+bool sim_deliver(struct sim *sim)
+{
+    if (!sim->event_count)
+        return false;
+    struct sim_event event = sim->events[sim->event_first];
+    sim->event_first = (sim->event_first + 1) % SIM_EVENTS;
+    sim->event_count--;
+    struct sim_port *port = &sim->ports[event.port];
+    char key[16];
+    snprintf(key, sizeof(key), "usb:1-%u", event.port);
+    if (event.kind == EVENT_PRESENT) {
+        tell_present(sim, &event);
+    } else if (event.kind == EVENT_SCANNED) {
+        sim_say(sim, "tells: scanned");
+        sim->scanned = true;
+        reconcile_scanned(sim->reconcile, sim->now);
+    } else if (port->told && (!event.instance || port->told->instance == event.instance)) {
+        sim_say(sim, "tells: %s is gone", key);
+        device_release(port->told);
+        port->told = NULL;
+        reconcile_device_gone(sim->reconcile, key, event.instance, sim->now);
+    }
+    device_release(event.device);
+    return true;
+}
+
+static void unplug(struct sim *sim, unsigned port, bool tell)
+{
+    struct device *device = sim->ports[port].device;
+    if (!device)
+        return;
+    sim_say(sim, "%s is unplugged", device->key);
+    if (tell)
+        sim_event(sim, EVENT_GONE, port, false);
+    for (unsigned i = 0; i < SIM_VMS; i++) {
+        struct sim_object *object = sim_vm_object(&sim->vms[i], device->instance);
+        if (object && sim_chance(sim, 50))
+            object->dead = true;
+    }
+    device_release(device);
+    sim->ports[port].device = NULL;
+}
+
+static void plug(struct sim *sim, unsigned port, unsigned kind)
+{
+    struct device *device = device_new(DEVICE_USB);
+    device->key = string_printf("usb:1-%u", port);
+    device->instance = ++sim->counter;
+    device->product_id = (uint16_t)kind;
+    device->bus = 1;
+    device->address = ++sim->next_address;
+    if (sim_chance(sim, 4))
+        device->host_use = string_copy("the host lives on it");
+    sim->ports[port].device = device;
+    sim_say(sim, "%s is plugged: kind %u, instance %llu", device->key, kind, (unsigned long long)device->instance);
+    sim_event(sim, EVENT_PRESENT, port, true);
+}
+
+static void change_port(struct sim *sim)
+{
+    unsigned port = sim_random(sim, SIM_PORTS);
+    struct device *device = sim->ports[port].device;
+    if (!device) {
+        plug(sim, port, sim_random(sim, SIM_KINDS));
+        return;
+    }
+    unsigned kind = sim_chance(sim, 70) ? device->product_id : sim_random(sim, SIM_KINDS); // a mode switch
+    unplug(sim, port, sim_chance(sim, 85) || !sim->reconcile);
+    if (sim_chance(sim, 60))
+        plug(sim, port, kind);
+    else
+        sim_event(sim, EVENT_GONE, port, false);
+}
+
+static bool is_in_a_vm(struct sim *sim, const struct device *device)
+{
+    for (unsigned i = 0; i < SIM_VMS; i++)
+        if (sim_vm_object(&sim->vms[i], device->instance))
+            return true;
+    return false;
+}
+
+// The host begins or ends to live on a device.
+static void change_use(struct sim *sim)
+{
+    unsigned port = sim_random(sim, SIM_PORTS);
+    struct device *device = sim->ports[port].device;
+    if (!device || is_in_a_vm(sim, device))
+        return;
+    struct device *changed = device_new(DEVICE_USB);
+    changed->key = string_copy(device->key);
+    changed->instance = device->instance;
+    changed->product_id = device->product_id;
+    changed->bus = device->bus;
+    changed->address = device->address;
+    changed->host_use = device->host_use ? NULL : string_copy("the host lives on it");
+    sim->ports[port].device = changed;
+    device_release(device);
+    sim_event(sim, EVENT_PRESENT, port, true);
+}
+
+static void change_vm(struct sim *sim, struct sim_vm *vm)
+{
+    unsigned what = sim_random(sim, 6);
+    if (!vm->process) {
+        sim_vm_start(sim, vm);
+    } else if (what < 2) {
+        sim_vm_kill(sim, vm);
+        if (what == 0)
+            sim_vm_start(sim, vm); // perhaps before anybody has noticed
+    } else if (what < 4) {
+        vm->hung = !vm->hung;
+        sim_say(sim, "%s %s", vm->name, vm->hung ? "hangs" : "goes on");
+    } else {
+        vm->capacity = 1 + sim_random(sim, 5);
+        vm->unnoticed = true;
+        vm->full = sim_chance(sim, 50) ? RESULT_REFUSED : RESULT_RETRY;
+        vm->patient = sim_chance(sim, 30);
+    }
+}
+
+static void eject(struct sim *sim, struct sim_vm *vm, unsigned index)
+{
+    sim_say(sim, "%s loses %s by itself", vm->name, vm->objects[index].name);
+    const struct sim_object *object = &vm->objects[index];
+    bool detaching = vm->busy && vm->operation.kind == OPERATION_DETACH;
+    if (object->ours)
+        sim_set_add(&sim->ejected, object->instance, vm->process);
+    if (object->ours && vm->told && !vm->must_list && !detaching && !vm->doubled && !object->dead && !object->asked &&
+        sim_set_has(&sim->seen, sim_hash(object->name), vm->process))
+        sim_set_add(&sim->kept_out, object->instance, vm->process);
+    sim_vm_remove(vm, index);
+    vm->unnoticed = true;
+}
+
+static void change_object(struct sim *sim, struct sim_vm *vm)
+{
+    struct device *device = sim->ports[sim_random(sim, SIM_PORTS)].device;
+    if (sim_chance(sim, 20) && device && vm->process) {
+        const struct sim_object *object = sim_vm_add(sim, vm, false, device);
+        sim_say(sim, "%s is given %s as %s by another tool", vm->name, device->key, object ? object->name : "-");
+        vm->unnoticed = true;
+    }
+    if (!vm->count)
+        return;
+    unsigned index = sim_random(sim, vm->count);
+    struct sim_object *object = &vm->objects[index];
+    if (!object->ours) {
+        vm->unnoticed |= vm->full == RESULT_REFUSED; // a free port that nobody sees is found with luck only
+        sim_vm_remove(vm, index);
+    } else if (object->leaving) {
+        if (sim_chance(sim, 70))
+            sim_vm_remove(vm, index); // the guest lets go
+        else
+            object->leaving = false; // the guest does not want to
+    } else if (sim_chance(sim, 60)) {
+        eject(sim, vm, index);
+    } else {
+        object->dead = true;
+        vm->unnoticed = true;
+    }
+}
+
+// A daemon of before leaves something behind, and its memory says so.
+static void plant(struct sim *sim, struct sim_vm *vm)
+{
+    struct device *device = sim->ports[sim_random(sim, SIM_PORTS)].device;
+    struct device stale = {.instance = ++sim->counter};
+    bool zombies = false;
+    for (unsigned i = 0; i < SIM_VMS; i++)
+        zombies = zombies || sim->vms[i].zombie;
+    if (!vm->process || !device || zombies)
+        return;
+    if (sim_chance(sim, 50)) {
+        sim_vm_add(sim, vm, true, &stale);
+        return;
+    }
+    if ((is_in_a_vm(sim, device) && !sim_vm_object(vm, device->instance)) || device->host_use)
+        return;
+    vm->doubled |= sim_vm_object(vm, device->instance) != NULL;
+    struct memory *memory = &sim->memory;
+    memory->devices = memory_resize(memory->devices, memory->count + 1, sizeof(*memory->devices));
+    memory->devices[memory->count++] = (struct memory_device){.key = string_copy(device->key),
+                                                              .instance = device->instance,
+                                                              .managed = true,
+                                                              .vm = string_copy(vm->name),
+                                                              .vm_instance = vm->anonymous ? 0 : vm->process};
+    const struct sim_object *object = sim_vm_add(sim, vm, true, device);
+    sim_say(sim, "%s has %s as %s from before", vm->name, device->key, object ? object->name : "-");
+}
+
+// The monitor's buffer overflowed: what is left is a scan.
+static void overflow(struct sim *sim)
+{
+    if (!sim->scanned)
+        return;
+    sim_say(sim, "events are lost, the host is scanned again");
+    while (sim->event_count)
+        device_release(sim->events[(sim->event_first + --sim->event_count) % SIM_EVENTS].device);
+    for (unsigned i = 0; i < SIM_PORTS; i++)
+        sim_event(sim, sim->ports[i].device ? EVENT_PRESENT : EVENT_GONE, i, true);
+}
+
+static void while_daemon_is_dead(struct sim *sim, struct sim_vm *vm)
+{
+    unsigned what = sim_random(sim, 6);
+    if (what < 2) {
+        sim_daemon_start(sim);
+    } else if (what == 2) {
+        plant(sim, vm);
+    } else if (what == 3 && sim_chance(sim, 20)) {
+        for (unsigned i = 0; i < SIM_VMS; i++) // a reboot
+            sim_vm_kill(sim, &sim->vms[i]);
+        memory_clear(&sim->memory);
+    }
+}
+
+static void disturb_daemon(struct sim *sim, struct sim_vm *vm)
+{
+    switch (sim_random(sim, 6)) {
+    case 0:
+        if (sim_chance(sim, 30))
+            sim_daemon_kill(sim);
+        break;
+    case 1:
+        if (sim_chance(sim, 50))
+            sim_configure(sim, false);
+        break;
+    case 2:
+        overflow(sim);
+        break;
+    case 3:
+        sim_vm_news(sim, vm);
+        break;
+    case 4:
+    default:
+        if (vm->busy)
+            reconcile_vm_silent(sim->reconcile, vm->name, "no greeting for 2 s", sim->now);
+        break;
+    }
+}
+
+static void time_passes(struct sim *sim)
+{
+    static const unsigned steps[] = {1, 1000, 100000, 1000000, 40000000};
+    sim->now += 1 + sim_random(sim, steps[sim_random(sim, 5)]);
+}
+
+void sim_chaos(struct sim *sim)
+{
+    struct sim_vm *vm = &sim->vms[sim_random(sim, SIM_VMS)];
+    unsigned what = sim_random(sim, 100);
+    if (sim_chance(sim, 40))
+        time_passes(sim);
+    if (what < 8)
+        change_port(sim);
+    else if (what < 10)
+        change_use(sim);
+    else if (what < 14)
+        change_vm(sim, vm);
+    else if (what < 20)
+        change_object(sim, vm);
+    else if (!sim->reconcile)
+        while_daemon_is_dead(sim, vm);
+    else if (what < 25)
+        disturb_daemon(sim, vm);
+    else if (what < 45)
+        sim_deliver(sim);
+    else if (what < 60)
+        sim_vm_tell(sim, vm);
+    else
+        sim_vm_progress(sim, vm);
+}
+
+void sim_init(struct sim *sim, uint64_t seed, bool verbose)
+{
+    *sim = (struct sim){.random = seed, .verbose = verbose, .now = 1000000};
+    for (unsigned i = 0; i < SIM_VMS; i++) {
+        struct sim_vm *vm = &sim->vms[i];
+        *vm = (struct sim_vm){.vmm = &sim_qemu, .capacity = 4, .full = RESULT_REFUSED};
+        memcpy(vm->name, vm_names[i], sizeof(vm_names[i]));
+        if (sim_chance(sim, 50))
+            sim_vm_start(sim, vm);
+    }
+    for (unsigned i = 0; i < SIM_PORTS; i++)
+        if (sim_chance(sim, 30))
+            plug(sim, i, sim_random(sim, SIM_KINDS));
+    sim_configure(sim, true);
+    sim_daemon_start(sim);
+}
+
+void sim_clear(struct sim *sim)
+{
+    sim_daemon_kill(sim);
+    for (unsigned i = 0; i < SIM_PORTS; i++)
+        device_release(sim->ports[i].device);
+    for (unsigned i = 0; i < SIM_VMS; i++)
+        sim_vm_clear(&sim->vms[i]);
+    memory_clear(&sim->memory);
+    memory_clear(&sim->at_start);
+}
