@@ -368,8 +368,10 @@ static void test_f35_what_the_kernel_has_claimed(void **state)
     struct machine *machine = *state;
     CLEANUP(cleanup_free) char *busy = busy_node();
 
-    if (busy == NULL)
+    if (busy == NULL) {
+        print_message("test_f35_what_the_kernel_has_claimed: skip: no disk of this machine says that it is in use\n");
         skip();
+    }
     tree_link(machine->root, "dev/sda1", busy);
     expect_claim(machine, "sda1 is in use by the host, though not by a mount seen here");
     // A volume on it that is not in use is no claim, and one that is, is.
