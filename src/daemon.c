@@ -350,6 +350,7 @@ static int start_wings(struct daemon *daemon)
     CLEANUP(memory_clear) struct memory memory = {0};
     host_load_memory(daemon->log, daemon->memory_file, &memory);
     reconcile_remember(daemon->reconcile, &memory);
+    vmms_remember(daemon->vmms, &memory);
     reconcile_configure(daemon->reconcile, daemon->config, monotonic(daemon));
     configure_vms(daemon);
     return host_start(daemon->host);

@@ -55,7 +55,7 @@ static void read_vm_type(const struct reader *value, const struct reader_key *ke
         if (strcmp(name, vm_types[i]) == 0) {
             draft->vm.type = (enum vm_type)i;
             draft->type_known = true;
-            if (i != VM_QEMU)
+            if (i == VM_CLOUD_HYPERVISOR)
                 reader_warning(value, "%s is not served yet", name);
             return;
         }

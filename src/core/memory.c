@@ -23,7 +23,11 @@ static struct json_object *print_device(const struct memory_device *device)
     if (device->vm) {
         json_object_object_add(object, "vm", json_object_new_string(device->vm));
         json_object_object_add(object, "vmInstance", json_object_new_uint64(device->vm_instance));
+        json_object_object_add(object, "vendorId", json_object_new_int(device->vendor_id));
+        json_object_object_add(object, "productId", json_object_new_int(device->product_id));
     }
+    if (device->vm && device->object)
+        json_object_object_add(object, "object", json_object_new_string(device->object));
     return object;
 }
 
@@ -43,24 +47,40 @@ static bool is_name(const char *name)
     return name && *name && strlen(name) < MEMORY_NAME_MAX;
 }
 
+// The VM that has it, and as what; NULL, or what is wrong with it.
+static const char *parse_holder(struct json_object *object, struct memory_device *device)
+{
+    const char *vm = json_member_string(object, "vm");
+    const char *name = json_member_string(object, "object");
+    uint64_t vendor, product;
+    if (!is_name(vm) || !json_member_uint64(object, "vmInstance", &device->vm_instance))
+        return "no valid vm or vmInstance";
+    if (!json_member_uint64(object, "vendorId", &vendor) || !json_member_uint64(object, "productId", &product) ||
+        vendor > UINT16_MAX || product > UINT16_MAX)
+        return "no valid vendorId or productId";
+    if (json_object_object_get_ex(object, "object", NULL) && !is_name(name))
+        return "no valid object";
+    device->vendor_id = (uint16_t)vendor;
+    device->product_id = (uint16_t)product;
+    device->vm = string_copy(vm);
+    device->object = string_copy(name);
+    return NULL;
+}
+
 // NULL, or what is wrong with it.
 static const char *parse_device(struct json_object *object, struct memory_device *device)
 {
     const char *key = json_member_string(object, "key");
-    const char *vm = json_member_string(object, "vm");
-    struct json_object *any;
     if (!is_name(key))
         return "no valid key";
     if (!json_member_uint64(object, "instance", &device->instance) || !device->instance)
         return "no valid instance";
     if (!json_member_bool(object, "managed", &device->managed))
         return "no valid managed";
-    if (json_object_object_get_ex(object, "vm", &any) &&
-        (!is_name(vm) || !json_member_uint64(object, "vmInstance", &device->vm_instance)))
-        return "no valid vm or vmInstance";
-    device->key = string_copy(key);
-    device->vm = string_copy(vm);
-    return NULL;
+    const char *wrong = json_object_object_get_ex(object, "vm", NULL) ? parse_holder(object, device) : NULL;
+    if (!wrong)
+        device->key = string_copy(key);
+    return wrong;
 }
 
 static char *parse_devices(struct json_object *devices, struct memory *memory)
@@ -98,12 +118,38 @@ char *memory_parse(const char *text, size_t length, struct memory *memory)
     return error;
 }
 
+void memory_device_clear(struct memory_device *device)
+{
+    free(device->key);
+    free(device->vm);
+    free(device->object);
+    *device = (struct memory_device){0};
+}
+
+void memory_add(struct memory *memory, const struct memory_device *device)
+{
+    if (memory->count == MEMORY_DEVICES_MAX)
+        return;
+    if ((memory->count & (memory->count - 1)) == 0) // grows at powers of two
+        memory->devices =
+            memory_resize(memory->devices, memory->count ? memory->count * 2 : 1, sizeof(*memory->devices));
+    struct memory_device *copy = &memory->devices[memory->count++];
+    *copy = *device;
+    copy->key = string_copy(device->key);
+    copy->vm = string_copy(device->vm);
+    copy->object = string_copy(device->object);
+}
+
+void memory_copy(struct memory *to, const struct memory *from)
+{
+    for (size_t i = 0; i < from->count; i++)
+        memory_add(to, &from->devices[i]);
+}
+
 void memory_clear(struct memory *memory)
 {
-    for (size_t i = 0; i < memory->count; i++) {
-        free(memory->devices[i].key);
-        free(memory->devices[i].vm);
-    }
+    for (size_t i = 0; i < memory->count; i++)
+        memory_device_clear(&memory->devices[i]);
     free(memory->devices);
     *memory = (struct memory){0};
 }

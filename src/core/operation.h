@@ -36,12 +36,13 @@ enum result_kind {
 
 // One thing in a VM that is, or may be, a host device.
 struct attachment {
-    char object[OBJECT_NAME_MAX]; // how DETACH names it
-    bool ours;                    // its name has our prefix; only such are ever removed
-    uint64_t instance;            // ours: the device instance it was made for, 0 if not known
-    bool leaving;                 // asked to go, not gone yet
-    bool dead;                    // the VM itself says that its device has gone
-    unsigned bus, address;        // not ours: the USB address it was given, 0 if not known
+    char object[OBJECT_NAME_MAX];   // how DETACH names it
+    bool ours;                      // its name has our prefix; only such are ever removed
+    uint64_t instance;              // ours: the device instance it was made for, 0 if not known
+    bool leaving;                   // asked to go, not gone yet
+    bool dead;                      // the VM itself says that its device has gone
+    unsigned bus, address;          // not ours: the USB address it was given, 0 if not known
+    uint16_t vendor_id, product_id; // what the VM says it is, 0 if it does not
 };
 
 struct result {

@@ -165,7 +165,7 @@ static const struct vm_record *gate(const struct reconcile *reconcile, const str
         return NULL;
     for (size_t i = 0; i < reconcile->vm_count; i++) {
         const struct vm_record *vm = reconcile->vms[i];
-        if (vm->configured && vm->type == VM_QEMU && vm->first_list_due && !vm->silent)
+        if (vm->configured && vm->type != VM_CLOUD_HYPERVISOR && vm->first_list_due && !vm->silent)
             return vm;
     }
     return NULL;
@@ -244,8 +244,8 @@ static bool has_old(const struct vm_record *vm, const struct device *device)
 static bool judge_vm(const struct vm_record *vm, struct device_record *record)
 {
     struct saying *now = &record->now;
-    if (vm->type != VM_QEMU)
-        return set(now, STATE_WAITS, WHY_UNSERVED, vm, vm->type == VM_CROSVM ? "crosvm" : "cloud-hypervisor");
+    if (vm->type == VM_CLOUD_HYPERVISOR)
+        return set(now, STATE_WAITS, WHY_UNSERVED, vm, "cloud-hypervisor");
     if (!vm->known)
         return set(now, STATE_WAITS, WHY_UNKNOWN, vm, NULL);
     if (!vm->up)

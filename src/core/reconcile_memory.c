@@ -8,13 +8,32 @@
 // Called for each entry of the memory.
 typedef void visit(void *user, const struct memory_device *entry);
 
+// The object that VM lists for that instance, or NULL.
+static const struct holding *holding_of(const struct vm_record *vm, uint64_t instance)
+{
+    for (size_t i = 0; i < vm->holding_count; i++)
+        if (vm->holdings[i].attachment.ours && vm->holdings[i].attachment.instance == instance)
+            return &vm->holdings[i];
+    return NULL;
+}
+
+// The name of an object, where the VM's own list does not tell which device it is.
+static char *name_of(const struct vm_record *vm, const struct holding *holding)
+{
+    return holding && vm->type == VM_CROSVM ? (char *)holding->attachment.object : NULL;
+}
+
 static void visit_holder(visit *call, void *user, const struct device_record *record, const struct vm_record *vm)
 {
+    const struct holding *holding = holding_of(vm, record->device->instance);
     call(user, &(struct memory_device){.key = record->device->key,
                                        .instance = record->device->instance,
                                        .managed = record->managed,
                                        .vm = vm->name,
-                                       .vm_instance = vm->instance});
+                                       .vm_instance = vm->instance,
+                                       .object = name_of(vm, holding),
+                                       .vendor_id = record->device->vendor_id,
+                                       .product_id = record->device->product_id});
 }
 
 static bool vm_may_hold(const struct vm_record *vm, const struct device_record *record)
@@ -26,9 +45,8 @@ static bool vm_may_hold(const struct vm_record *vm, const struct device_record *
         return true;
     if (vm->doubt && vm->doubt->instance == instance)
         return true;
-    for (size_t i = 0; i < vm->holding_count; i++)
-        if (vm->holdings[i].attachment.ours && vm->holdings[i].attachment.instance == instance)
-            return true;
+    if (holding_of(vm, instance))
+        return true;
     return record->wanted == vm && !record->ejected; // may be attached at any moment
 }
 
@@ -56,7 +74,10 @@ static void visit_stale(const struct reconcile *reconcile, const struct vm_recor
         call(user, &(struct memory_device){.key = holding->key,
                                            .instance = holding->attachment.instance,
                                            .vm = vm->name,
-                                           .vm_instance = vm->instance});
+                                           .vm_instance = vm->instance,
+                                           .object = name_of(vm, holding),
+                                           .vendor_id = holding->attachment.vendor_id,
+                                           .product_id = holding->attachment.product_id});
     }
 }
 
@@ -85,6 +106,8 @@ static void add_digest(void *user, const struct memory_device *entry)
     digest = mix(digest, &entry->managed, sizeof(entry->managed));
     if (entry->vm)
         digest = mix(digest, entry->vm, strlen(entry->vm));
+    if (entry->object)
+        digest = mix(digest, entry->object, strlen(entry->object));
     digest = (digest ^ (digest >> 30)) * 0xbf58476d1ce4e5b9u; // else small changes would cancel out
     digest = (digest ^ (digest >> 27)) * 0x94d049bb133111ebu;
     *(uint64_t *)user += digest ^ (digest >> 31); // a sum: the order is of no importance
@@ -99,16 +122,7 @@ uint64_t reconcile_memory_digest(const struct reconcile *reconcile)
 
 static void add_entry(void *user, const struct memory_device *entry)
 {
-    struct memory *memory = user;
-    if (memory->count == MEMORY_DEVICES_MAX)
-        return;
-    if ((memory->count & (memory->count - 1)) == 0) // grows at powers of two
-        memory->devices =
-            memory_resize(memory->devices, memory->count ? memory->count * 2 : 1, sizeof(*memory->devices));
-    struct memory_device *copy = &memory->devices[memory->count++];
-    *copy = *entry;
-    copy->key = string_copy(entry->key);
-    copy->vm = string_copy(entry->vm);
+    memory_add(user, entry);
 }
 
 void reconcile_memory(const struct reconcile *reconcile, struct memory *memory)
@@ -120,8 +134,7 @@ void reconcile_memory(const struct reconcile *reconcile, struct memory *memory)
 void reconcile_remember(struct reconcile *reconcile, const struct memory *memory)
 {
     memory_clear(&reconcile->remembered);
-    for (size_t i = 0; i < memory->count; i++)
-        add_entry(&reconcile->remembered, &memory->devices[i]);
+    memory_copy(&reconcile->remembered, memory);
     reconcile->memory_saved = reconcile_memory_digest(reconcile);
     reconcile->dirty = true;
 }
@@ -137,8 +150,7 @@ static void filter(struct reconcile *reconcile,
         if (keep(reconcile, entry, user)) {
             memory->devices[kept++] = *entry;
         } else {
-            free(entry->key);
-            free(entry->vm);
+            memory_device_clear(entry);
         }
     }
     memory->count = kept;
@@ -173,8 +185,8 @@ void reconcile_memory_settle(struct reconcile *reconcile, const struct vm_record
         struct memory_device *entry = &reconcile->remembered.devices[i];
         if (!string_equal(entry->vm, vm->name) || (keep && (!entry->vm_instance || entry->vm_instance == keep)))
             continue;
-        free(entry->vm);
-        entry->vm = NULL;
+        free(steal_pointer(&entry->vm));
+        free(steal_pointer(&entry->object));
     }
 }
 

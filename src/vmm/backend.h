@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <systemd/sd-event.h>
 
+#include "core/memory.h"
 #include "core/operation.h"
 #include "util/cleanup.h"
 #include "util/log.h"
@@ -41,9 +42,13 @@ struct backend {
     // Ends the operation that is running with `finished`, and hangs up.
     void (*cancel)(void *session, const char *why);
     void (*forget)(void *session); // another process serves the VM: nothing learnt holds any more
+    // What an earlier run of ours put into this very process, or may have put, where its object is
+    // NULL. NULL where the VMM's own list tells that.
+    void (*remember)(void *session, const struct memory_device *device);
     // Why it may be that nothing has come for a while, for people.
     const char *(*silence)(const void *session);
     bool (*has_answered)(const void *session); // since it was connected
 };
 
 extern const struct backend backend_qemu;
+extern const struct backend backend_crosvm;

@@ -61,6 +61,7 @@ struct vmms {
     struct outbox *outbox;
     struct vm **vms;
     size_t count;
+    struct memory memory; // of an earlier run
 };
 
 static void look(struct vm *vm);
@@ -71,6 +72,7 @@ static const struct backend *backend_of(enum vm_type type)
     case VM_QEMU:
         return &backend_qemu;
     case VM_CROSVM:
+        return &backend_crosvm;
     case VM_CLOUD_HYPERVISOR:
         break;
     }
@@ -242,6 +244,17 @@ static bool is_new_file(struct vm *vm)
     return !same;
 }
 
+// What an earlier run of ours put into the process that serves the VM now.
+static void remember(struct vm *vm)
+{
+    const struct memory *memory = &vm->vmms->memory;
+    for (size_t i = 0; vm->backend->remember && vm->instance && i < memory->count; i++) {
+        const struct memory_device *device = &memory->devices[i];
+        if (string_equal(device->vm, vm->name) && device->vm_instance == vm->instance)
+            vm->backend->remember(vm->session, device);
+    }
+}
+
 // A connection stands, to PEER, whose pidfd is taken. False if it is another VMM than before; that has
 // been told, and what was in flight has ended.
 static bool go_up(struct vm *vm, struct peer *peer)
@@ -264,6 +277,7 @@ static bool go_up(struct vm *vm, struct peer *peer)
         vm->backend->hang_up(vm->session);
     }
     vm->backend->forget(vm->session);
+    remember(vm);
     vm->life = LIFE_UP;
     outbox_up(vm->vmms->outbox, vm->name, vm->instance);
     return false;
@@ -488,6 +502,12 @@ void vmms_configure(struct vmms *vmms, const struct config *config, bool (*keep)
     }
 }
 
+void vmms_remember(struct vmms *vmms, const struct memory *memory)
+{
+    memory_clear(&vmms->memory);
+    memory_copy(&vmms->memory, memory);
+}
+
 int vmms_new(struct vmms **vmms, sd_event *loop, struct log *log, const struct vmms_callbacks *callbacks, void *user)
 {
     CLEANUP(cleanup_vmms) struct vmms *new = memory_new(1, sizeof *new);
@@ -508,6 +528,7 @@ void vmms_free(struct vmms *vmms)
     for (size_t i = 0; i < vmms->count; i++)
         vm_free(vmms->vms[i]);
     free(vmms->vms);
+    memory_clear(&vmms->memory);
     outbox_free(vmms->outbox);
     sd_event_unref(vmms->loop);
     free(vmms);

@@ -7,6 +7,7 @@
 #include <systemd/sd-event.h>
 
 #include "core/config.h"
+#include "core/memory.h"
 #include "core/operation.h"
 #include "util/cleanup.h"
 #include "util/log.h"
@@ -28,6 +29,9 @@ int vmms_new(struct vmms **vmms, sd_event *loop, struct log *log, const struct v
              void *user) CHECKED;
 void vmms_free(struct vmms *vmms);
 DEFINE_CLEANUP(struct vmms *, cleanup_vmms, vmms_free)
+
+// What an earlier run left behind, for back ends whose VMs do not tell it; before vmms_configure.
+void vmms_remember(struct vmms *vmms, const struct memory *memory);
 
 // Serves exactly these VMs; those that stay unchanged are not disturbed. For each new one, up or down
 // follows. KEEP says of a VM that is not in the list whether it must still be served.

@@ -57,7 +57,7 @@ static int save_one(const struct shelf *shelf, uint64_t instance)
 {
     char key[] = "usb:1-2";
     char vm[] = "vm1";
-    struct memory_device device = {key, instance, true, vm, 5};
+    struct memory_device device = {.key = key, .instance = instance, .managed = true, .vm = vm, .vm_instance = 5};
     const struct memory memory = {&device, 1};
 
     return host_save_memory(shelf->path, &memory);

@@ -10,14 +10,7 @@
 static void copy_memory(struct memory *to, const struct memory *from)
 {
     memory_clear(to);
-    if (from->count)
-        to->devices = memory_new(from->count, sizeof(*to->devices));
-    to->count = from->count;
-    for (size_t i = 0; i < from->count; i++) {
-        to->devices[i] = from->devices[i];
-        to->devices[i].key = string_copy(from->devices[i].key);
-        to->devices[i].vm = string_copy(from->devices[i].vm);
-    }
+    memory_copy(to, from);
 }
 
 bool sim_set_has(const struct sim_set *set, uint64_t instance, uint64_t process)

@@ -18,7 +18,7 @@ void bench_configure(struct bench *bench, const char *groups, bool vm2)
     char *text = string_printf("{\"usbPassthrough\":[%s],"
                                "\"evdevPassthrough\":{\"pcieBusPrefix\":\"ep\",\"targetVm\":\"vm1\"},"
                                "\"vms\":[{\"name\":\"vm1\",\"type\":\"qemu\",\"socket\":\"/1\"},%s"
-                               "{\"name\":\"vm3\",\"type\":\"crosvm\",\"socket\":\"/3\"}]}",
+                               "{\"name\":\"vm3\",\"type\":\"cloud-hypervisor\",\"socket\":\"/3\"}]}",
                                groups, vm2 ? "{\"name\":\"vm2\",\"type\":\"qemu\",\"socket\":\"/2\"}," : "");
     struct config_report report;
     struct config *before = bench->config;

@@ -8,8 +8,9 @@
 static void test_f05_what_is_printed_is_parsed(void **state)
 {
     (void)state;
-    struct memory_device devices[] = {{(char *)"usb:1-2", UINT64_MAX, true, (char *)"vm \"1\"", 7},
-                                      {(char *)"usb:1-3", 1, false, NULL, 0}};
+    struct memory_device devices[] = {
+        {(char *)"usb:1-2", UINT64_MAX, true, (char *)"vm \"1\"", 7, (char *)"3", 0x46d, 0xffff},
+        {(char *)"usb:1-3", 1, false, NULL, 0, NULL, 0, 0}};
     struct memory memory = {devices, 2}, parsed;
     CLEANUP(cleanup_free) char *text = memory_print(&memory);
     assert_null(strchr(text, '\n'));
@@ -19,6 +20,8 @@ static void test_f05_what_is_printed_is_parsed(void **state)
     assert_true(parsed.devices[0].instance == UINT64_MAX && parsed.devices[0].managed);
     assert_string_equal(parsed.devices[0].vm, "vm \"1\"");
     assert_true(parsed.devices[0].vm_instance == 7);
+    assert_string_equal(parsed.devices[0].object, "3");
+    assert_true(parsed.devices[0].vendor_id == 0x46d && parsed.devices[0].product_id == 0xffff);
     assert_null(parsed.devices[1].vm);
     memory_clear(&parsed);
     assert_int_equal(parsed.count, 0);
@@ -55,6 +58,14 @@ static void test_damaged_memories_are_refused(void **state)
         {DEVICES("{\"key\":\"k\",\"instance\":1,\"managed\":true,\"vm\":7}"), "devices[0]: no valid vm or vmInstance"},
         {DEVICES("{\"key\":\"k\",\"instance\":1,\"managed\":true,\"vm\":\"v\"}"),
          "devices[0]: no valid vm or vmInstance"},
+        {DEVICES("{\"key\":\"k\",\"instance\":1,\"managed\":true,\"vm\":\"v\",\"vmInstance\":1}"),
+         "devices[0]: no valid vendorId or productId"},
+        {DEVICES("{\"key\":\"k\",\"instance\":1,\"managed\":true,\"vm\":\"v\",\"vmInstance\":1,"
+                 "\"vendorId\":65536,\"productId\":0}"),
+         "devices[0]: no valid vendorId or productId"},
+        {DEVICES("{\"key\":\"k\",\"instance\":1,\"managed\":true,\"vm\":\"v\",\"vmInstance\":1,"
+                 "\"vendorId\":1,\"productId\":0,\"object\":\"\"}"),
+         "devices[0]: no valid object"},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
         struct memory memory;

@@ -265,11 +265,12 @@ static void test_f05_memory_keeps_what_is_managed_and_where(void **state)
 {
     (void)state;
     struct bench bench;
-    struct memory_device entries[] = {{(char *)"usb:1-1", 5, true, (char *)"vm2", 22},
-                                      {(char *)"usb:1-2", 6, true, NULL, 0},
-                                      {(char *)"usb:1-3", 7, false, (char *)"vm1", 10},
-                                      {(char *)"usb:1-4", 8, true, NULL, 0},
-                                      {(char *)"usb:1-5", 9, true, (char *)"vm9", 0}};
+    struct memory_device entries[] = {
+        {.key = (char *)"usb:1-1", .instance = 5, .managed = true, .vm = (char *)"vm2", .vm_instance = 22},
+        {.key = (char *)"usb:1-2", .instance = 6, .managed = true, .vm = NULL, .vm_instance = 0},
+        {.key = (char *)"usb:1-3", .instance = 7, .managed = false, .vm = (char *)"vm1", .vm_instance = 10},
+        {.key = (char *)"usb:1-4", .instance = 8, .managed = true, .vm = NULL, .vm_instance = 0},
+        {.key = (char *)"usb:1-5", .instance = 9, .managed = true, .vm = (char *)"vm9", .vm_instance = 0}};
     struct memory memory = {entries, 5};
     bench_init(&bench, false);
     reconcile_remember(bench.reconcile, &memory);
@@ -328,7 +329,7 @@ static void test_a_vm_that_is_not_served_yet(void **state)
     struct bench bench;
     bench_ready(&bench, false);
     bench_plug(&bench, 3, 7, 3, true);
-    bench_expect(&bench, "usb:1-3 waits vm3: vm3 is a crosvm VM, which is not served yet\nMEMORY\n");
+    bench_expect(&bench, "usb:1-3 waits vm3: vm3 is a cloud-hypervisor VM, which is not served yet\nMEMORY\n");
     bench_idle(&bench);
     bench_clear(&bench);
 }
