@@ -236,10 +236,23 @@ static const struct vmms_callbacks vmms_callbacks = {
 
 // ---- what the reconciler says
 
+static void start_input(struct daemon *daemon, struct operation *operation)
+{
+    if (host_has(operation->device))
+        vmms_start(daemon->vmms, operation, -1, NULL);
+    else
+        end_attach(daemon, operation, RESULT_GONE,
+                   string_printf("%s: another device has taken its place", operation->device->node));
+}
+
 static void start_operation(struct daemon *daemon, struct operation *operation)
 {
     if (operation->kind != OPERATION_ATTACH) {
         vmms_start(daemon->vmms, operation, -1, NULL);
+        return;
+    }
+    if (operation->device->kind == DEVICE_INPUT) { // no VMM takes a descriptor of one
+        start_input(daemon, operation);
         return;
     }
     struct opening *opening = memory_new(1, sizeof *opening);

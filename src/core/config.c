@@ -116,8 +116,6 @@ static void read_input(const struct reader *value, const struct reader_key *key,
     (void)key;
     struct draft *draft = place;
     config_groups_read(value, &draft->vms, RULE_INPUT, &draft->config->input);
-    if (config_groups_enabled(&draft->config->input))
-        reader_warning(value, "not served yet");
 }
 
 static void read_pci(const struct reader *value, const struct reader_key *key, void *place)

@@ -244,6 +244,8 @@ static bool has_old(const struct vm_record *vm, const struct device *device)
 static bool judge_vm(const struct vm_record *vm, struct device_record *record)
 {
     struct saying *now = &record->now;
+    if (record->device->kind == DEVICE_INPUT && vm->type != VM_QEMU)
+        return set(now, STATE_WAITS, WHY_AT_START, vm, NULL);
     if (vm->type == VM_CLOUD_HYPERVISOR)
         return set(now, STATE_WAITS, WHY_UNSERVED, vm, "cloud-hypervisor");
     if (!vm->known)

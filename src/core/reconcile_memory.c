@@ -36,6 +36,16 @@ static void visit_holder(visit *call, void *user, const struct device_record *re
                                        .product_id = record->device->product_id});
 }
 
+// An attach of it may begin before the memory is written again.
+static bool may_be_attached(const struct vm_record *vm, const struct device_record *record)
+{
+    // crosvm's list does not tell devices apart: of several that may be there, nobody could tell which
+    // one is. So only the next one counts.
+    if (vm->type == VM_CROSVM)
+        return vm->plan.set && vm->plan.kind == OPERATION_ATTACH && vm->plan.device == record;
+    return record->wanted == vm && !record->ejected;
+}
+
 static bool vm_may_hold(const struct vm_record *vm, const struct device_record *record)
 {
     uint64_t instance = record->device->instance;
@@ -47,7 +57,7 @@ static bool vm_may_hold(const struct vm_record *vm, const struct device_record *
         return true;
     if (holding_of(vm, instance))
         return true;
-    return record->wanted == vm && !record->ejected; // may be attached at any moment
+    return may_be_attached(vm, record);
 }
 
 static void visit_device(const struct reconcile *reconcile, const struct device_record *record, visit *call, void *user)
@@ -81,14 +91,34 @@ static void visit_stale(const struct reconcile *reconcile, const struct vm_recor
     }
 }
 
+// A device that was sent to VM and has been unplugged before VM said whether it took it. Where the VM's
+// list tells what an object was made for, it need not be known.
+static void visit_sent(const struct reconcile *reconcile, const struct vm_record *vm, const struct device *device,
+                       visit *call, void *user)
+{
+    if (vm->type != VM_CROSVM || !device || device_record_find(reconcile, device->instance) ||
+        holding_of(vm, device->instance))
+        return;
+    call(user, &(struct memory_device){.key = device->key,
+                                       .instance = device->instance,
+                                       .vm = vm->name,
+                                       .vm_instance = vm->instance,
+                                       .vendor_id = device->vendor_id,
+                                       .product_id = device->product_id});
+}
+
 static void visit_all(const struct reconcile *reconcile, visit *call, void *user)
 {
     for (size_t i = 0; i < reconcile->remembered.count; i++)
         call(user, &reconcile->remembered.devices[i]);
     for (size_t i = 0; i < reconcile->device_count; i++)
         visit_device(reconcile, reconcile->devices[i], call, user);
-    for (size_t i = 0; i < reconcile->vm_count; i++)
-        visit_stale(reconcile, reconcile->vms[i], call, user);
+    for (size_t i = 0; i < reconcile->vm_count; i++) {
+        const struct vm_record *vm = reconcile->vms[i];
+        visit_stale(reconcile, vm, call, user);
+        visit_sent(reconcile, vm, vm->flight.orphan ? NULL : vm->flight.device, call, user);
+        visit_sent(reconcile, vm, vm->doubt, call, user);
+    }
 }
 
 static uint64_t mix(uint64_t digest, const void *bytes, size_t length)
@@ -195,6 +225,8 @@ static bool keep_after_scan(const struct reconcile *reconcile, const struct memo
     (void)user;
     if (!entry->vm)
         return false;
+    if (entry->object) // nothing else tells that it is ours, should the VM be named again
+        return true;
     return device_record_find(reconcile, entry->instance) || vm_record_find(reconcile, entry->vm);
 }
 

@@ -67,6 +67,7 @@ static const struct phrase phrases[] = {
     [WHY_VERDICT] = {"", false, "", true, ""},
     [WHY_IGNORED] = {"it was there before vhotplug started, and -a was not given", false, "", false, ""},
     [WHY_UNSERVED] = {"", true, " is a ", true, " VM, which is not served yet"},
+    [WHY_AT_START] = {"", true, " takes input devices only at its start", false, ""},
     [WHY_UNKNOWN] = {"it is not known yet whether ", true, " runs", false, ""},
     [WHY_DOWN] = {"", true, " is not running", false, ""},
     [WHY_STARTING] = {"", true, " is starting", false, ""},

@@ -9,6 +9,7 @@ enum why {
     WHY_VERDICT,  // text: what policy says
     WHY_IGNORED,  // there before us, and -a was not given
     WHY_UNSERVED, // its VM cannot be served; text: its type
+    WHY_AT_START, // an input device, and its VM takes those only at its start
     WHY_UNKNOWN,  // not known yet whether its VM runs
     WHY_DOWN,     // its VM does not run
     WHY_STARTING, // its VM has not answered yet

@@ -13,6 +13,15 @@ static struct holding *find_object(struct holding *holdings, size_t count, const
     return NULL;
 }
 
+// The same object in an earlier list. A name is not enough: crosvm uses its ports anew at once.
+static struct holding *find_same(const struct vm_record *vm, const struct attachment *attachment)
+{
+    struct holding *holding = find_object(vm->holdings, vm->holding_count, attachment->object);
+    bool same =
+        holding && holding->attachment.ours == attachment->ours && holding->attachment.instance == attachment->instance;
+    return same ? holding : NULL;
+}
+
 // An object that was not in the last list.
 static void holding_appears(struct reconcile *reconcile, const struct vm_record *vm, struct holding *holding)
 {
@@ -82,7 +91,7 @@ static struct holding *merge(struct reconcile *reconcile, struct vm_record *vm, 
         if (find_object(list, *count, attachment->object))
             continue;
         struct holding *holding = &list[(*count)++];
-        struct holding *before = find_object(vm->holdings, vm->holding_count, attachment->object);
+        struct holding *before = find_same(vm, attachment);
         if (before) {
             *holding = *before;
             before->moved = true;

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "host/drivers.h"
+#include "host/input.h"
 #include "host/known.h"
 #include "host/monitor.h"
 #include "host/opener.h"
@@ -38,7 +39,7 @@ struct host {
     uint64_t overflow_time;
 };
 
-static void start_reading(struct host *host, struct known_record *record, struct usb_source *source);
+static void start_reading(struct host *host, struct known_record *record, struct source *source);
 
 // The first scan is complete when what it found has been read, or has gone.
 static void tell_scanned(struct host *host)
@@ -52,13 +53,19 @@ static void tell_scanned(struct host *host)
     host->callbacks.scanned(host->user);
 }
 
+// Disks and network are behind USB devices; a hub is never passed anyway, and the disks are those of others.
+static bool may_be_lived_on(const struct device *device)
+{
+    return device->kind == DEVICE_USB && !device_is_hub(device);
+}
+
 static void report(struct host *host, struct known_record *record, const struct reader_result *result)
 {
     struct device *device = result->reading->device;
 
     monitor_name(host->monitor, device);
     drivers_find(host->drivers, result->reading->modaliases, result->reading->modalias_count, device);
-    if (!device_is_hub(device)) // a hub is never passed anyway; the disks are those of others
+    if (may_be_lived_on(device))
         device->host_use = usage_of(host->usage, device->syspath);
     known_update(host->known, record, device, result->source->ready);
 }
@@ -67,7 +74,7 @@ static void report(struct host *host, struct known_record *record, const struct 
 static void log_failed_read(struct log *log, const char *syspath, int error)
 {
     if (error == -EINVAL)
-        log_warning(log, "%s: what this USB device says of itself makes no sense; it stays on the host", syspath);
+        log_warning(log, "%s: what this device says of itself makes no sense; it stays on the host", syspath);
     else
         log_debug(log, "%s: cannot be read: %s; it is looked at again with its next event", syspath, strerror(-error));
 }
@@ -92,14 +99,14 @@ static void handle_read(void *user, const struct reader_result *result)
     tell_scanned(host);
 }
 
-static void start_reading(struct host *host, struct known_record *record, struct usb_source *source)
+static void start_reading(struct host *host, struct known_record *record, struct source *source)
 {
     record->reading = ++host->reads;
     reader_submit(host->worker, source, record->reading, handle_read, host);
 }
 
 // One look at a device at a time; of the news that comes meanwhile the last is enough.
-static void handle_look(void *user, struct usb_source *source)
+static void handle_look(void *user, struct source *source)
 {
     struct host *host = user;
     struct known_record *record = known_touch(host->known, source->syspath, host->scanned_first);
@@ -109,7 +116,7 @@ static void handle_look(void *user, struct usb_source *source)
         start_reading(host, record, source);
         return;
     }
-    usb_source_free(record->waiting);
+    source_free(record->waiting);
     record->waiting = source;
 }
 
@@ -154,7 +161,7 @@ static int handle_scan(sd_event_source *source, void *user)
     known_begin_scan(host->known);
     error = monitor_scan(host->monitor);
     if (error < 0)
-        log_error(host->log, "Cannot list the USB devices: %s; only those with news are known", strerror(-error));
+        log_error(host->log, "Cannot list the devices: %s; only those with news are known", strerror(-error));
     else
         known_end_scan(host->known);
     usage_invalidate(host->usage);
@@ -172,7 +179,7 @@ static void handle_usage(void *user)
     usage_invalidate(host->usage);
     for (struct known_record *record = known_first(host->known); record != NULL; record = record->next) {
         CLEANUP(cleanup_free) char *use = NULL;
-        if (record->device == NULL || device_is_hub(record->device))
+        if (record->device == NULL || !may_be_lived_on(record->device))
             continue;
         use = usage_of(host->usage, record->syspath);
         if (!string_equal(use, record->device->host_use))
@@ -260,4 +267,9 @@ static void handle_opened(void *user, struct opener_result *result)
 void host_open(struct host *host, struct device *device, uint64_t serial)
 {
     opener_submit(host->worker, device, serial, use_now(host, device->syspath), handle_opened, host);
+}
+
+bool host_has(const struct device *device)
+{
+    return device->kind != DEVICE_INPUT || input_instance(device->syspath) == device->instance;
 }

@@ -41,6 +41,10 @@ DEFINE_CLEANUP(struct host *, cleanup_host, host_free)
 // Opens a device without blocking the loop; `opened` answers exactly once with SERIAL.
 void host_open(struct host *host, struct device *device, uint64_t serial);
 
+// Whether an input device is there still: no VM takes a descriptor of one, and its node's name is
+// given to the next at once. True for others, which host_open looks at.
+bool host_has(const struct device *device) CHECKED;
+
 // The memory of an earlier run, kept where a reboot clears it. Load: an absent file is an empty
 // memory; a damaged one is said in the log and set aside. Save: atomic replace; negative errno.
 void host_load_memory(struct log *log, const char *path, struct memory *memory);

@@ -23,7 +23,7 @@ struct known *known_new(const struct host_callbacks *callbacks, void *user)
 static void record_free(struct known_record *record)
 {
     device_release(record->device);
-    usb_source_free(record->waiting);
+    source_free(record->waiting);
     free(record->syspath);
     free(record);
 }

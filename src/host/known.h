@@ -7,17 +7,17 @@
 
 #include "core/device.h"
 #include "host/host.h"
-#include "host/usb.h"
+#include "host/source.h"
 #include "util/cleanup.h"
 
 struct known_record {
     char *syspath;
-    struct device *device;      // as reported; NULL: not reported yet
-    bool plugged;               // was not there at the first scan
-    bool seen;                  // by the scan under way
-    bool first;                 // the first scan waits for it to be read
-    uint64_t reading;           // the look that is under way; 0: none
-    struct usb_source *waiting; // look again after that; NULL: no need
+    struct device *device;  // as reported; NULL: not reported yet
+    bool plugged;           // was not there at the first scan
+    bool seen;              // by the scan under way
+    bool first;             // the first scan waits for it to be read
+    uint64_t reading;       // the look that is under way; 0: none
+    struct source *waiting; // look again after that; NULL: no need
     struct known_record *next;
 };
 

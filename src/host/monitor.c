@@ -8,6 +8,7 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
+#include "host/input.h"
 #include "util/text.h"
 
 enum {
@@ -42,16 +43,18 @@ static bool is_usb_device(struct udev_device *device)
     return string_equal(udev_device_get_devtype(device), "usb_device");
 }
 
-// udevd marks a device as initialized when its rules are done. Without it a device is ready when
+// udevd marks a device as initialized when its rules are done. Without it a USB device is ready when
 // the kernel has bound it, as all are, authorized or not; it says "bind" then.
 static bool is_ready(const struct monitor *monitor, struct udev_device *device)
 {
-    return monitor->kernel ? udev_device_get_driver(device) != NULL : udev_device_get_is_initialized(device) > 0;
+    if (!monitor->kernel)
+        return udev_device_get_is_initialized(device) > 0;
+    return !is_usb_device(device) || udev_device_get_driver(device) != NULL;
 }
 
 static void look(struct monitor *monitor, struct udev_device *device, bool ready)
 {
-    struct usb_source *source = usb_source_new(udev_device_get_syspath(device), ready);
+    struct source *source = source_new(DEVICE_USB, udev_device_get_syspath(device), ready);
 
     if (!monitor->kernel) {
         source->vendor_database = string_copy(udev_device_get_property_value(device, "ID_VENDOR_FROM_DATABASE"));
@@ -61,20 +64,65 @@ static void look(struct monitor *monitor, struct udev_device *device, bool ready
     monitor->callbacks.look(monitor->user, source);
 }
 
+// The properties are those of udev's database, which an event says in another order and with its own.
+static void look_at_input(struct monitor *monitor, const char *syspath)
+{
+    CLEANUP(cleanup_udev_device) struct udev_device *device = udev_device_new_from_syspath(monitor->udev, syspath);
+    CLEANUP(cleanup_free) char *input = input_of_event(syspath);
+    struct udev_list_entry *entry;
+    struct source *source;
+
+    if (device == NULL || input == NULL || input_is_usb(syspath))
+        return;
+    source = source_new(DEVICE_INPUT, input, is_ready(monitor, device));
+    source->event = string_copy(udev_device_get_sysname(device));
+    source->knows = !monitor->kernel;
+    source->path_tag = string_copy(udev_device_get_property_value(device, "ID_PATH_TAG"));
+    udev_list_entry_foreach(entry, udev_device_get_properties_list_entry(device))
+    {
+        const char *value = udev_list_entry_get_value(entry);
+        source_add_property(source, udev_list_entry_get_name(entry), value != NULL ? value : "");
+    }
+    source_sort_properties(source);
+    monitor->callbacks.look(monitor->user, source);
+}
+
+// Event nodes; those of USB devices come and go with their drivers, which is no plug of anything.
+static void handle_input(struct monitor *monitor, const char *action, const char *syspath)
+{
+    CLEANUP(cleanup_free) char *input = input_of_event(syspath);
+
+    if (input == NULL || input_is_usb(syspath))
+        return;
+    log_debug(monitor->log, "%s: event \"%s\"", syspath, action);
+    if (strcmp(action, "remove") == 0)
+        monitor->callbacks.removed(monitor->user, input);
+    else
+        look_at_input(monitor, syspath);
+}
+
 // udevd sends its event when its rules are done. The kernel says "add" before the device can be
 // used and "bind" when it can; "unbind" comes on the way to "remove" and alone it removes nothing.
-static void handle_event(struct monitor *monitor, struct udev_device *device)
+static void handle_usb(struct monitor *monitor, struct udev_device *device, const char *action, const char *syspath)
 {
-    const char *action = udev_device_get_action(device);
-    const char *syspath = udev_device_get_syspath(device);
-
-    if (action == NULL || syspath == NULL || !is_usb_device(device))
-        return;
     log_debug(monitor->log, "%s: event \"%s\"", syspath, action);
     if (strcmp(action, "remove") == 0)
         monitor->callbacks.removed(monitor->user, syspath);
     else if (strcmp(action, "unbind") != 0 && !(monitor->kernel && strcmp(action, "add") == 0))
         look(monitor, device, !monitor->kernel || strcmp(action, "bind") == 0 || is_ready(monitor, device));
+}
+
+static void handle_event(struct monitor *monitor, struct udev_device *device)
+{
+    const char *action = udev_device_get_action(device);
+    const char *syspath = udev_device_get_syspath(device);
+
+    if (action == NULL || syspath == NULL)
+        return;
+    if (is_usb_device(device))
+        handle_usb(monitor, device, action, syspath);
+    else if (string_equal(udev_device_get_subsystem(device), "input"))
+        handle_input(monitor, action, syspath);
 }
 
 static void receive(struct monitor *monitor, int limit)
@@ -120,6 +168,8 @@ static int listen_to(struct monitor *monitor, sd_event *loop, const char *group)
     if (udev_monitor_set_receive_buffer_size(monitor->udev_monitor, RECEIVE_BUFFER) < 0)
         log_debug(monitor->log, "The receive buffer for device events could not be made larger; it works without");
     error = udev_monitor_filter_add_match_subsystem_devtype(monitor->udev_monitor, "usb", "usb_device");
+    if (error >= 0)
+        error = udev_monitor_filter_add_match_subsystem_devtype(monitor->udev_monitor, "input", NULL);
     if (error >= 0)
         error = udev_monitor_enable_receiving(monitor->udev_monitor);
     if (error < 0)
@@ -185,6 +235,16 @@ static bool is_interface(const char *syspath)
     return slash != NULL && strchr(slash, ':') != NULL;
 }
 
+static void look_at(struct monitor *monitor, const char *syspath)
+{
+    CLEANUP(cleanup_free) char *input = input_of_event(syspath);
+
+    if (input != NULL)
+        look_at_input(monitor, syspath);
+    else if (!is_interface(syspath))
+        monitor_look(monitor, syspath);
+}
+
 int monitor_scan(struct monitor *monitor)
 {
     CLEANUP(cleanup_udev_enumerate) struct udev_enumerate *enumerate = udev_enumerate_new(monitor->udev);
@@ -195,15 +255,13 @@ int monitor_scan(struct monitor *monitor)
         return -ENOMEM;
     error = udev_enumerate_add_match_subsystem(enumerate, "usb");
     if (error >= 0)
+        error = udev_enumerate_add_match_subsystem(enumerate, "input");
+    if (error >= 0)
         error = udev_enumerate_scan_devices(enumerate);
     if (error < 0 && error != -ENOENT)
         return error;
     udev_list_entry_foreach(entry, udev_enumerate_get_list_entry(enumerate))
-    {
-        const char *syspath = udev_list_entry_get_name(entry);
-        if (!is_interface(syspath))
-            monitor_look(monitor, syspath);
-    }
+        look_at(monitor, udev_list_entry_get_name(entry));
     return 0;
 }
 
@@ -212,7 +270,7 @@ void monitor_name(struct monitor *monitor, struct device *device)
     CLEANUP(cleanup_free) char *modalias = NULL;
     struct udev_list_entry *entry;
 
-    if (monitor->hwdb == NULL)
+    if (monitor->hwdb == NULL || device->kind != DEVICE_USB)
         return;
     modalias = string_printf("usb:v%04Xp%04X:", device->vendor_id, device->product_id);
     udev_list_entry_foreach(entry, udev_hwdb_get_properties_list_entry(monitor->hwdb, modalias, 0))

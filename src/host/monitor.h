@@ -6,12 +6,12 @@
 #include <systemd/sd-event.h>
 
 #include "core/device.h"
-#include "host/usb.h"
+#include "host/source.h"
 #include "util/cleanup.h"
 #include "util/log.h"
 
 struct monitor_callbacks {
-    void (*look)(void *user, struct usb_source *source); // takes the source over
+    void (*look)(void *user, struct source *source); // takes the source over
     void (*removed)(void *user, const char *syspath);
     void (*overflow)(void *user); // events were lost: scan again
 };
@@ -26,9 +26,9 @@ DEFINE_CLEANUP(struct monitor *, cleanup_monitor, monitor_free)
 
 // Hands on all events that have come by now, so that a scan after it is newer than they are.
 void monitor_drain(struct monitor *monitor);
-// Calls `look` for each device that there is. A host without USB has none. Negative errno.
+// Calls `look` for each device that there is. A host without any has none. Negative errno.
 int monitor_scan(struct monitor *monitor) CHECKED;
-// Calls `look` for the device at SYSPATH, if it is there.
+// Calls `look` for the USB device at SYSPATH, if it is there.
 void monitor_look(struct monitor *monitor, const char *syspath);
 // Fills in the names of the hardware database where no udevd has done so.
 void monitor_name(struct monitor *monitor, struct device *device);

@@ -1,15 +1,17 @@
 // Reads a device in a thread, as the kernel may have it locked.
 #include "host/reader.h"
 
+#include "host/input.h"
+#include "host/usb.h"
 #include "util/text.h"
 
 struct reader_job {
     struct job job; // first
-    struct usb_source *source;
+    struct source *source;
     uint64_t serial;
     void (*done)(void *user, const struct reader_result *result);
     void *user;
-    struct usb_reading reading;
+    struct reading reading;
     int error;
 };
 
@@ -17,7 +19,8 @@ static void run(struct job *job)
 {
     struct reader_job *reader = (struct reader_job *)job;
 
-    reader->error = usb_read(reader->source, &reader->reading);
+    reader->error = reader->source->kind == DEVICE_INPUT ? input_read(reader->source, &reader->reading)
+                                                         : usb_read(reader->source, &reader->reading);
 }
 
 static void done(struct job *job)
@@ -32,12 +35,12 @@ static void release(struct job *job)
 {
     struct reader_job *reader = (struct reader_job *)job;
 
-    usb_reading_clear(&reader->reading);
-    usb_source_free(reader->source);
+    reading_clear(&reader->reading);
+    source_free(reader->source);
     free(reader);
 }
 
-void reader_submit(struct worker *worker, struct usb_source *source, uint64_t serial,
+void reader_submit(struct worker *worker, struct source *source, uint64_t serial,
                    void (*done_call)(void *user, const struct reader_result *result), void *user)
 {
     struct reader_job *reader = memory_new(1, sizeof(*reader));

@@ -5,6 +5,8 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "util/text.h"
@@ -82,6 +84,47 @@ int sysfs_number(int directory, const char *name, int base, unsigned long limit,
         return -ENOENT;
     digits += strspn(digits, " "); // devnum and others may be padded
     return string_to_number(digits, base, limit, number) ? 0 : -EINVAL;
+}
+
+int sysfs_device_number(int directory, const char *name, dev_t *number)
+{
+    CLEANUP(cleanup_free) char *text = NULL;
+    int error = sysfs_string(directory, name, &text);
+    unsigned long major_number, minor_number;
+    char *colon;
+
+    if (error < 0)
+        return error;
+    colon = text != NULL ? strchr(text, ':') : NULL;
+    if (colon == NULL)
+        return -ENOENT;
+    *colon = '\0';
+    if (!string_to_number(text, 10, UINT32_MAX, &major_number) ||
+        !string_to_number(colon + 1, 10, UINT32_MAX, &minor_number))
+        return -EINVAL;
+    *number = makedev((unsigned)major_number, (unsigned)minor_number);
+    return 0;
+}
+
+// The bits of X well mixed (the finalizer of splitmix64).
+static uint64_t mix(uint64_t x)
+{
+    x = (x ^ x >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+    x = (x ^ x >> 27) * UINT64_C(0x94d049bb133111eb);
+    return x ^ x >> 31;
+}
+
+// A sysfs directory gets a new inode whenever a device appears, and keeps it as long as it is there.
+int sysfs_instance(int directory, uint64_t number, uint64_t *instance)
+{
+    struct stat status;
+
+    if (fstat(directory, &status) < 0)
+        return -errno;
+    *instance = mix(mix((uint64_t)status.st_ino) ^ number);
+    if (*instance == 0)
+        *instance = 1;
+    return 0;
 }
 
 char *sysfs_link(const char *root, const char *directory, const char *name)

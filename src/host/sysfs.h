@@ -3,6 +3,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 #include "util/cleanup.h"
@@ -21,6 +22,12 @@ int sysfs_string(int directory, const char *name, char **string) CHECKED;
 
 // An attribute that is a whole number of at most LIMIT. -ENOENT if absent, -EINVAL if it is none.
 int sysfs_number(int directory, const char *name, int base, unsigned long limit, unsigned long *number) CHECKED;
+
+// An attribute that is a device number, "13:64".
+int sysfs_device_number(int directory, const char *name, dev_t *number) CHECKED;
+
+// Names this very appearance of a directory, with NUMBER mixed in; never 0.
+int sysfs_instance(int directory, uint64_t number, uint64_t *instance) CHECKED;
 
 // Where the link NAME of DIRECTORY leads to in the sysfs at ROOT, as an absolute path for free():
 // "../../devices/pci0000:00" is "/sys/devices/pci0000:00". NULL if it is no link or leads elsewhere.

@@ -2,69 +2,23 @@
 #include "host/usb.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <sys/sysmacros.h>
 
 #include "host/descriptors.h"
 #include "host/idpath.h"
 #include "host/sysfs.h"
 #include "util/text.h"
 
-struct usb_source *usb_source_new(const char *syspath, bool ready)
-{
-    struct usb_source *source = memory_new(1, sizeof(*source));
-
-    *source = (struct usb_source){.syspath = string_copy(syspath), .ready = ready};
-    return source;
-}
-
-void usb_source_free(struct usb_source *source)
-{
-    if (source == NULL)
-        return;
-    free(source->syspath);
-    free(source->vendor_database);
-    free(source->product_database);
-    free(source->id_path);
-    free(source);
-}
-
-void usb_reading_clear(struct usb_reading *reading)
-{
-    device_release(reading->device);
-    for (size_t i = 0; i < reading->modalias_count; i++)
-        free(reading->modaliases[i]);
-    *reading = (struct usb_reading){0};
-}
-
-// The bits of X well mixed (the finalizer of splitmix64).
-static uint64_t mix(uint64_t x)
-{
-    x = (x ^ x >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-    x = (x ^ x >> 27) * UINT64_C(0x94d049bb133111eb);
-    return x ^ x >> 31;
-}
-
-// A sysfs directory gets a new inode whenever a device appears, and keeps it as long as it is there.
-static int instance_of(int directory, unsigned long bus, unsigned long address, uint64_t *instance)
-{
-    struct stat status;
-
-    if (fstat(directory, &status) < 0)
-        return -errno;
-    *instance = mix(mix((uint64_t)status.st_ino) ^ ((uint64_t)bus << 32 | address));
-    if (*instance == 0)
-        *instance = 1;
-    return 0;
-}
-
 static int read_place(int directory, unsigned long *bus, unsigned long *address)
 {
     int error = sysfs_number(directory, "busnum", 10, UINT16_MAX, bus);
 
     return error < 0 ? error : sysfs_number(directory, "devnum", 10, UINT16_MAX, address);
+}
+
+static uint64_t place_number(unsigned long bus, unsigned long address)
+{
+    return (uint64_t)bus << 32 | address;
 }
 
 uint64_t usb_instance(const char *syspath)
@@ -74,7 +28,7 @@ uint64_t usb_instance(const char *syspath)
     uint64_t instance;
 
     if (directory < 0 || read_place(directory, &bus, &address) < 0 ||
-        instance_of(directory, bus, address, &instance) < 0)
+        sysfs_instance(directory, place_number(bus, address), &instance) < 0)
         return 0;
     return instance;
 }
@@ -160,26 +114,6 @@ static int read_port(int directory, struct device *device)
     return 0;
 }
 
-static int read_number(int directory, struct device *device)
-{
-    CLEANUP(cleanup_free) char *text = NULL;
-    int error = sysfs_string(directory, "dev", &text);
-    unsigned long major_number, minor_number;
-    char *colon;
-
-    if (error < 0)
-        return error;
-    colon = text != NULL ? strchr(text, ':') : NULL;
-    if (colon == NULL)
-        return -ENOENT;
-    *colon = '\0';
-    if (!string_to_number(text, 10, UINT32_MAX, &major_number) ||
-        !string_to_number(colon + 1, 10, UINT32_MAX, &minor_number))
-        return -EINVAL;
-    device->number = makedev((unsigned)major_number, (unsigned)minor_number);
-    return 0;
-}
-
 // Without these it is not known which device it is; none of them may be absent.
 static int read_identity(int directory, struct device *device)
 {
@@ -191,9 +125,9 @@ static int read_identity(int directory, struct device *device)
     if (error >= 0)
         error = sysfs_number(directory, "idProduct", 16, UINT16_MAX, &product);
     if (error >= 0)
-        error = read_number(directory, device);
+        error = sysfs_device_number(directory, "dev", &device->number);
     if (error >= 0)
-        error = instance_of(directory, bus, address, &device->instance);
+        error = sysfs_instance(directory, place_number(bus, address), &device->instance);
     if (error < 0)
         return error;
     device->bus = (unsigned)bus;
@@ -206,7 +140,7 @@ static int read_identity(int directory, struct device *device)
 
 // Interfaces come from here alone: an unauthorized device has no interface directories. They must
 // be there, else a deny rule for an interface would not be seen to match.
-static int read_descriptors(int directory, struct usb_reading *reading)
+static int read_descriptors(int directory, struct reading *reading)
 {
     CLEANUP(cleanup_free) char *bytes = NULL;
     CLEANUP(cleanup_free) struct descriptors *descriptors = memory_new(1, sizeof(*descriptors));
@@ -220,7 +154,7 @@ static int read_descriptors(int directory, struct usb_reading *reading)
     descriptors_to_device(descriptors, reading->device);
     if (descriptors_tell_class(descriptors))
         return 0;
-    for (size_t i = 0; i < descriptors->count && i < USB_MODALIASES_MAX; i++)
+    for (size_t i = 0; i < descriptors->count && i < READING_MODALIASES_MAX; i++)
         reading->modaliases[reading->modalias_count++] = descriptors_modalias(descriptors, i);
     return 0;
 }
@@ -237,7 +171,7 @@ static int check_alive(int directory, const struct device *device)
     return bus == device->bus && address == device->address ? 0 : -ESTALE;
 }
 
-static int read_attributes(int directory, struct usb_reading *reading)
+static int read_attributes(int directory, struct reading *reading)
 {
     int error = read_identity(directory, reading->device);
 
@@ -252,7 +186,7 @@ static int read_attributes(int directory, struct usb_reading *reading)
     return error < 0 ? error : check_alive(directory, reading->device);
 }
 
-static void name_place(const struct usb_source *source, struct device *device)
+static void name_place(const struct source *source, struct device *device)
 {
     const char *slash = strrchr(source->syspath, '/');
     const char *name = slash != NULL ? slash + 1 : source->syspath;
@@ -266,18 +200,18 @@ static void name_place(const struct usb_source *source, struct device *device)
     device->product_database = string_copy(source->product_database);
 }
 
-int usb_read(const struct usb_source *source, struct usb_reading *reading)
+int usb_read(const struct source *source, struct reading *reading)
 {
     CLEANUP(cleanup_close) int directory = sysfs_open(source->syspath);
     int error;
 
-    *reading = (struct usb_reading){0};
+    *reading = (struct reading){0};
     if (directory < 0)
         return directory;
     reading->device = device_new(DEVICE_USB);
     name_place(source, reading->device);
     error = read_attributes(directory, reading);
     if (error < 0)
-        usb_reading_clear(reading);
+        reading_clear(reading);
     return error;
 }

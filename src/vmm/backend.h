@@ -47,7 +47,8 @@ struct backend {
     void (*remember)(void *session, const struct memory_device *device);
     // Why it may be that nothing has come for a while, for people.
     const char *(*silence)(const void *session);
-    bool (*has_answered)(const void *session); // since it was connected
+    // Since it was connected, or ever where that tells more: who has, must answer a request in time.
+    bool (*has_answered)(const void *session);
 };
 
 extern const struct backend backend_qemu;

@@ -24,9 +24,9 @@ const char *crosvm_attach_request(void)
     return ATTACH_REQUEST;
 }
 
-void crosvm_detach_request(char request[64], unsigned port)
+void crosvm_detach_request(char request[CROSVM_DETACH_MAX], unsigned port)
 {
-    (void)snprintf(request, 64, "{\"UsbCommand\":{\"DetachDevice\":{\"port\":%u}}}", port);
+    (void)snprintf(request, CROSVM_DETACH_MAX, "{\"UsbCommand\":{\"DetachDevice\":{\"port\":%u}}}", port);
 }
 
 static void set_text(struct crosvm_reply *reply, enum crosvm_reply_kind kind, const char *words)
@@ -59,18 +59,29 @@ static bool parse_devices(struct json_object *devices, struct crosvm_reply *repl
     return true;
 }
 
-static bool parse_usb(struct json_object *response, struct crosvm_reply *reply)
+static bool is_no_device(const char *word)
 {
-    if (json_object_is_type(response, json_type_string)) {
-        const char *word = json_object_get_string(response);
+    // The second is never sent, the third is what crosvm called it until November 2023.
+    static const char *const words[] = {"NoSuchDevice", "NoSuchPort", "FailedToInitHostDevice"};
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        if (strcmp(word, words[i]) == 0)
+            return true;
+    return false;
+}
+
+static bool parse_usb(struct json_object *value, struct crosvm_reply *reply)
+{
+    const char *word = json_member_string(value, "UsbResponse");
+    if (word) {
         if (strcmp(word, "NoAvailablePort") == 0)
             reply->kind = CROSVM_NO_PORT;
-        else if (strcmp(word, "NoSuchDevice") == 0 || strcmp(word, "NoSuchPort") == 0)
+        else if (is_no_device(word))
             reply->kind = CROSVM_NO_DEVICE;
         else
             set_text(reply, CROSVM_FAILED, word);
         return true;
     }
+    struct json_object *response = json_member(value, "UsbResponse");
     uint64_t port;
     if (json_member_uint64(json_member(response, "Ok"), "port", &port) && port >= 1 && port <= CROSVM_PORTS) {
         reply->kind = CROSVM_PORT;
@@ -88,7 +99,7 @@ static bool parse_error(struct json_object *value, struct crosvm_reply *reply)
         return true;
     }
     uint64_t number;
-    if (!json_member_uint64(value, "Err", &number) || number > 4095)
+    if (!json_member_uint64(value, "Err", &number) || number == 0 || number > 4095)
         return false;
     reply->kind = CROSVM_ERROR;
     reply->number = (int)number;
@@ -100,7 +111,7 @@ void crosvm_parse_reply(const char *packet, size_t length, struct crosvm_reply *
     *reply = (struct crosvm_reply){.kind = CROSVM_OTHER};
     CLEANUP(cleanup_free) char *error = NULL;
     CLEANUP(cleanup_json) struct json_object *value = json_parse(packet, length, &limits, &error);
-    if (value && (parse_usb(json_member(value, "UsbResponse"), reply) || parse_error(value, reply)))
+    if (value && (parse_usb(value, reply) || parse_error(value, reply)))
         return;
     CLEANUP(cleanup_free) char *raw = string_printf("%.*s", (int)(length < 400 ? length : 400), packet);
     *reply = (struct crosvm_reply){0};

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -57,13 +58,55 @@ static uint64_t start_time(pid_t pid)
     return string_to_number(field, 10, ~0UL >> PID_BITS, &ticks) ? ticks : 0;
 }
 
-struct peer peer_of(int fd)
+struct ucred peer_process(int fd)
 {
-    struct peer peer = {.pidfd = -1};
     struct ucred who = {0};
     socklen_t length = sizeof who;
     // A process outside our pid namespace has pid 0 here.
     if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &length) < 0 || who.pid <= 0)
+        return (struct ucred){0};
+    return who;
+}
+
+// The effective user of a process now: it may have changed since it made its socket.
+static uid_t user_now(const struct ucred *process)
+{
+    char path[64], line[256];
+    unsigned long user;
+    uid_t found = process->uid;
+    (void)snprintf(path, sizeof path, "/proc/%d/status", (int)process->pid);
+    FILE *file = fopen(path, "re");
+    if (!file)
+        return found;
+    while (fgets(line, sizeof line, file))
+        if (sscanf(line, "Uid: %*u %lu", &user) == 1)
+            found = (uid_t)user;
+    (void)fclose(file);
+    return found;
+}
+
+char *peer_user(const struct ucred *process)
+{
+    if (process->pid <= 0)
+        return NULL;
+    uid_t user = user_now(process);
+    // Only the host's own list: to ask a name service could take long.
+    FILE *file = fopen("/etc/passwd", "re");
+    struct passwd *entry;
+    char *name = NULL;
+    while (file && !name && (entry = fgetpwent(file)))
+        if (entry->pw_uid == user)
+            name = string_copy(entry->pw_name);
+    if (file)
+        (void)fclose(file);
+    return name ? name : string_printf("%lu", (unsigned long)user);
+}
+
+struct peer peer_of(int fd)
+{
+    struct peer peer = {.pidfd = -1};
+    struct ucred who = peer_process(fd);
+    if (who.pid == 0)
         return peer;
     peer.pidfd = (int)syscall(SYS_pidfd_open, who.pid, 0);
     if (peer.pidfd < 0)

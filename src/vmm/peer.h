@@ -2,6 +2,7 @@
 #pragma once
 
 #include <stdint.h>
+#include <sys/socket.h>
 #include <sys/types.h>
 
 #include "util/cleanup.h"
@@ -18,3 +19,9 @@ struct peer {
 
 // Never fails: what cannot be seen is 0 or -1. PIDFD is the caller's.
 struct peer peer_of(int fd);
+
+// The same process, as the kernel names it; pid 0 if it does not.
+struct ucred peer_process(int fd) CHECKED;
+// The user that it acts as now, by name if the host's own list has it, else by number; NULL if that
+// is not known. Free with free().
+char *peer_user(const struct ucred *process) CHECKED;

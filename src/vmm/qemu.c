@@ -5,8 +5,10 @@
 #include "util/json.h"
 #include "util/text.h"
 #include "vmm/backend.h"
+#include "vmm/peer.h"
 #include "vmm/qemu_attach.h"
 #include "vmm/qemu_detach.h"
+#include "vmm/qemu_input.h"
 #include "vmm/qemu_list.h"
 #include "vmm/qemu_session.h"
 #include "vmm/qemu_survey.h"
@@ -54,6 +56,7 @@ static void qemu_free(void *session)
     free(qemu->add_error);
     free(qemu->delete_error);
     free(qemu->places);
+    free(qemu->ports);
     free(qemu->calls);
     free(qemu);
 }
@@ -79,6 +82,15 @@ static void end_list_survey(struct qemu *qemu)
     qemu_finish(qemu, RESULT_DONE, NULL, true);
 }
 
+// Known before the first device comes, so that it loses no time.
+static void survey_once(struct qemu *qemu)
+{
+    if (!qemu->topology_known)
+        qemu_survey(qemu, end_list_survey);
+    else
+        end_list_survey(qemu);
+}
+
 static void end_list(struct qemu *qemu)
 {
     if (qemu->list_error) {
@@ -86,11 +98,11 @@ static void end_list(struct qemu *qemu)
         qemu_finish(qemu, RESULT_RETRY, text, false);
         return;
     }
-    // Known before the first device comes, so that it loses no time.
-    if (!qemu->topology_known)
-        qemu_survey(qemu, end_list_survey);
-    else
-        end_list_survey(qemu);
+    // A guest that was not up yet has not heard that it was asked to let go: it is asked again.
+    for (size_t i = 0; i < qemu->attachment_count; i++)
+        if (qemu->attachments[i].ours && qemu->attachments[i].leaving)
+            qemu_detach_again(qemu, qemu->attachments[i].object);
+    qemu_then(qemu, survey_once);
 }
 
 // Runs the first step; the greeting has come.
@@ -102,7 +114,10 @@ static void begin(struct qemu *qemu)
         qemu_list(qemu, true, end_list);
         break;
     case OPERATION_ATTACH:
-        qemu_attach(qemu);
+        if (qemu->operation.device && qemu->operation.device->kind == DEVICE_INPUT)
+            qemu_input_attach(qemu);
+        else
+            qemu_attach(qemu);
         break;
     case OPERATION_DETACH:
         qemu_detach(qemu);
@@ -150,6 +165,7 @@ static int qemu_connect(void *session, int connection)
         .greeted = handle_greeted, .event = handle_event, .ended = handle_ended};
     struct qemu *qemu = session;
     qemu_hang_up(qemu);
+    qemu->peer = peer_process(connection);
     return qmp_new(&qemu->qmp, qemu->setup.loop, connection, &on_qmp, qemu);
 }
 
@@ -169,7 +185,8 @@ static bool qemu_has_answered(const void *session)
 static void say_no_fd(struct qemu *qemu, const char *no_fd)
 {
     const struct device *device = qemu->operation.device;
-    if (qemu->operation.kind != OPERATION_ATTACH || !device || qemu->fd >= 0 || device->instance == qemu->no_fd_said)
+    if (qemu->operation.kind != OPERATION_ATTACH || !device || device->kind != DEVICE_USB || qemu->fd >= 0 ||
+        device->instance == qemu->no_fd_said)
         return;
     qemu->no_fd_said = device->instance;
     CLEANUP(cleanup_free) char *title = device_title(device);

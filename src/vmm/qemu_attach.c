@@ -5,7 +5,6 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "util/text.h"
 #include "vmm/qemu_list.h"
@@ -14,23 +13,6 @@
 #define ADVICE "start QEMU with -device qemu-xhci,id=xhci"
 
 static void choose(struct qemu *qemu);
-
-// Whether the host still has the device, as far as its node tells.
-static bool is_gone(const struct device *device)
-{
-    struct stat status;
-    if (!device->node)
-        return false;
-    if (stat(device->node, &status) < 0)
-        return true;
-    return device->number != 0 && status.st_rdev != device->number;
-}
-
-static void finish_gone(struct qemu *qemu)
-{
-    char *text = string_printf("%s has gone from the host", qemu->operation.device->node);
-    qemu_finish(qemu, RESULT_GONE, text, false);
-}
 
 // A set number of its own for each try: a set that holds an older descriptor must not be met again.
 static int fdset_number(const struct qemu *qemu)
@@ -80,8 +62,8 @@ static void end_failed(struct qemu *qemu)
     const char *vm = qemu->setup.vm;
     if (!qemu->list_error && qemu_list_find(qemu, qemu->name))
         qemu_finish(qemu, RESULT_DONE, NULL, true);
-    else if (is_gone(qemu->operation.device))
-        finish_gone(qemu);
+    else if (qemu_device_gone(qemu->operation.device))
+        qemu_finish_gone(qemu);
     else
         qemu_finish(qemu, RESULT_RETRY, string_printf("%s: QEMU did not take it: %s", vm, qemu->add_error),
                     !qemu->list_error);
@@ -219,8 +201,8 @@ void qemu_attach(struct qemu *qemu)
         qemu_finish(qemu, RESULT_REFUSED, text, false);
         return;
     }
-    if (is_gone(device)) {
-        finish_gone(qemu);
+    if (qemu_device_gone(device)) {
+        qemu_finish_gone(qemu);
         return;
     }
     object_name(qemu->name, device, qemu->operation.serial);

@@ -64,10 +64,30 @@ static void end_poll(struct qemu *qemu)
 static void handle_deleted(struct qemu *qemu, unsigned tag, const struct qmp_reply *reply)
 {
     (void)tag;
-    if (!reply->value)
+    // Refused only because the guest has been asked already.
+    if (!reply->value && !strstr(reply->error, "already in the process of unplug"))
         qemu->delete_error = qemu_words(reply->error);
     else
         qemu_ask(qemu, qemu->operation.object);
+}
+
+static void send_delete(struct qemu *qemu, const char *object, qemu_answer answer)
+{
+    struct json_object *arguments = json_object_new_object();
+    json_object_object_add(arguments, "id", json_object_new_string(object));
+    qemu_send(qemu, "device_del", arguments, -1, answer, 0);
+}
+
+static void handle_deleted_again(struct qemu *qemu, unsigned tag, const struct qmp_reply *reply)
+{
+    (void)qemu;
+    (void)tag;
+    (void)reply; // whether it goes is told by its event
+}
+
+void qemu_detach_again(struct qemu *qemu, const char *object)
+{
+    send_delete(qemu, object, handle_deleted_again);
 }
 
 void qemu_detach(struct qemu *qemu)
@@ -78,9 +98,7 @@ void qemu_detach(struct qemu *qemu)
         qemu_finish(qemu, RESULT_REFUSED, text, false);
         return;
     }
-    struct json_object *arguments = json_object_new_object();
-    json_object_object_add(arguments, "id", json_object_new_string(qemu->operation.object));
-    qemu_send(qemu, "device_del", arguments, -1, handle_deleted, 0);
+    send_delete(qemu, qemu->operation.object, handle_deleted);
     qemu_then(qemu, poll_now);
 }
 

@@ -6,3 +6,6 @@
 void qemu_detach(struct qemu *qemu);
 // QEMU says that OBJECT has gone.
 void qemu_detach_event(struct qemu *qemu, const char *object);
+
+// In the midst of a step: asks once more for the deletion of an object that does not go.
+void qemu_detach_again(struct qemu *qemu, const char *object);

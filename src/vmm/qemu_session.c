@@ -3,6 +3,7 @@
 #include "vmm/qemu_session.h"
 
 #include <string.h>
+#include <sys/stat.h>
 
 #include "util/text.h"
 
@@ -101,4 +102,20 @@ void qemu_finish(struct qemu *qemu, enum result_kind kind, char *text, bool list
     clear_operation(qemu);
     qemu->setup.callbacks.finished(qemu->setup.user, &result);
     result_clear(&result);
+}
+
+bool qemu_device_gone(const struct device *device)
+{
+    struct stat status;
+    if (!device->node)
+        return false;
+    if (stat(device->node, &status) < 0)
+        return true;
+    return device->number != 0 && status.st_rdev != device->number;
+}
+
+void qemu_finish_gone(struct qemu *qemu)
+{
+    char *text = string_printf("%s has gone from the host", qemu->operation.device->node);
+    qemu_finish(qemu, RESULT_GONE, text, false);
 }

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/socket.h>
 
 #include "vmm/backend.h"
 #include "vmm/qmp.h"
@@ -13,6 +14,7 @@
 
 #define QEMU_ASKED_MAX 64
 #define QEMU_PLACES_MAX 1024
+#define QEMU_PORTS_MAX 256
 #define QEMU_WORDS_MAX 300 // of QEMU's own words in a text
 
 struct qemu;
@@ -26,9 +28,16 @@ struct qemu_place {
     unsigned port; // 0: none was asked for
 };
 
+// A PCIe port of the VM.
+struct qemu_port {
+    char name[QOM_NAME_MAX]; // also that of its bus
+    bool hotplug, occupied;
+};
+
 struct qemu {
     struct backend_setup setup;
-    struct qmp *qmp; // NULL: not connected
+    struct qmp *qmp;   // NULL: not connected
+    struct ucred peer; // the process that listens; pid 0: not known
 
     // The operation that is running.
     bool running;
@@ -73,6 +82,11 @@ struct qemu {
     unsigned port, tries;        // and the port
     char *add_error;             // QEMU's words; NULL: it was added
 
+    // ATTACH of input (qemu_input.c).
+    struct qemu_port *ports;
+    size_t port_count;
+    bool board_bus; // the machine takes devices on pci.0
+
     // DETACH (qemu_detach.c).
     char *delete_error; // QEMU's words; NULL: it took the command
     bool waiting;       // for the device to go
@@ -93,6 +107,11 @@ struct json_object *qemu_path(const char *path, const char *property) CHECKED;
 
 // QEMU's words for a text, made safe; owned.
 char *qemu_words(const char *words) CHECKED;
+
+// Whether the host has lost the device, as far as its node tells.
+bool qemu_device_gone(const struct device *device) CHECKED;
+// Ends an ATTACH whose device has gone.
+void qemu_finish_gone(struct qemu *qemu);
 
 // Ends the operation. Takes TEXT; LISTED says whether attachments goes with it.
 void qemu_finish(struct qemu *qemu, enum result_kind kind, char *text, bool listed);

@@ -38,6 +38,7 @@ struct vm {
     enum vm_life life;
     struct watch *watch;
     uint64_t instance;
+    uint64_t learnt;  // the process that the session's knowledge is about; 0: none that can be told again
     struct stat file; // of the socket, where the instance cannot be told
     int pidfd;
     sd_event_source *death;
@@ -218,7 +219,6 @@ static void go_down(struct vm *vm)
     vm->life = LIFE_DOWN;
     end_operation(vm, "is down");
     vm->backend->hang_up(vm->session);
-    vm->backend->forget(vm->session);
     outbox_add(vm->vmms->outbox, LETTER_DOWN, vm->name);
 }
 
@@ -276,8 +276,13 @@ static bool go_up(struct vm *vm, struct peer *peer)
         end_operation(vm, "was replaced by another process");
         vm->backend->hang_up(vm->session);
     }
-    vm->backend->forget(vm->session);
-    remember(vm);
+    // Where the VM's own list does not tell all, a process that could not be reached for a while is known still.
+    bool known = vm->backend->remember && vm->instance != 0 && vm->instance == vm->learnt;
+    if (!known) {
+        vm->backend->forget(vm->session);
+        vm->learnt = vm->instance;
+        remember(vm);
+    }
     vm->life = LIFE_UP;
     outbox_up(vm->vmms->outbox, vm->name, vm->instance);
     return false;

@@ -11,11 +11,13 @@ Orders come as lines on standard input, one JSON reply a line on standard output
   early | ready | guest-init  the guest's xHCI driver is not up yet | is | comes up now
   lag N                       every USB reply is N behind from now on
   usb on | off | unbuilt      off: Err 5 at once; unbuilt: Err 19
-  slow                        the next USB request takes 2 s and answers Err 5, late answer queued
+  slow [list|attach|detach]   the next USB request (of that kind) takes 2 s and answers Err 5, the late
+                              answer comes to the next
   fault KIND NTH ACTION [ARG] the NTH request from now of KIND (list, attach, detach, any):
                               silent, delay MS, eof, reset, truncated, junk, long, unknown, wrong, fd,
                               NoSuchPort, NoSuchDevice, NoAvailablePort, FailedToOpenDevice,
-                              FailedToInitHostDevice, err N
+                              FailedToInitHostDevice, err N, twice
+                              (eof, reset and words: the request is not executed, else it is)
   foreign VID PID             somebody else's device takes a port
   unplug MAJOR MINOR new|old  the host device goes; a new crosvm frees the port by itself
   loose | strict              replies with blanks, other order and extra members | as crosvm's own
@@ -71,7 +73,7 @@ class FakeCrosvm:
         self.dead = False  # the emulated xHCI is gone for good
         self.last_answer = False
         self.lag = []
-        self.slow = False
+        self.slow = None
         self.replied = False
         self.violations = []
         self.attaches = 0
@@ -96,9 +98,9 @@ class FakeCrosvm:
         if not isinstance(arguments, dict):
             return None
         reply = self.usb_reply(kind, arguments, fds)
-        return None if reply is None else self.through_controller(reply)
+        return None if reply is None else self.through_controller(kind, reply)
 
-    def through_controller(self, reply):
+    def through_controller(self, kind, reply):
         """What the two seconds between control loop and xHCI do to replies."""
         if self.usb == "off":
             return {"Err": 5}
@@ -108,8 +110,8 @@ class FakeCrosvm:
             time.sleep(2)
             return {"Err": 5}
         self.last_answer = False
-        if self.slow:
-            self.slow = False
+        if self.slow and kind.lower().startswith(self.slow):
+            self.slow = None
             self.lag.append(reply)
             time.sleep(2)
             return {"Err": 5}
@@ -255,6 +257,9 @@ class Server:
         client.close()
 
     def receive(self, client):
+        if self.resets(client):
+            self.drop(client)  # with the request unread: the client sees ECONNRESET
+            return
         try:
             data, ancillary, _flags, _address = client.recvmsg(1 << 18, socket.CMSG_SPACE(32 * 4))
         except OSError:
@@ -271,6 +276,17 @@ class Server:
         finally:
             for fd in fds:
                 os.close(fd)
+
+    def resets(self, client):
+        try:
+            kind = self.kind(json.loads(client.recv(1 << 18, socket.MSG_PEEK)))
+        except (OSError, ValueError):
+            return False
+        for fault in self.faults:
+            if fault[0] in (kind, "any") and fault[1:3] == [1, "reset"]:
+                self.faults.remove(fault)
+                return True
+        return False
 
     def handle(self, client, data, fds):
         if select.select([client], [], [], 0)[0]:
@@ -294,7 +310,7 @@ class Server:
         if action in ("eof", "reset"):
             self.drop(client)
             return
-        reply = self.vm.answer(request, fds)
+        reply = {} if action in self.STRINGS else self.vm.answer(request, fds)
         if reply is not None:
             self.send(client, kind, reply, action, argument)
 
@@ -340,7 +356,8 @@ class Server:
             if fds:
                 socket.send_fds(client, [data], fds)
             else:
-                client.send(data, socket.MSG_NOSIGNAL)
+                for _ in range(2 if action == "twice" else 1):
+                    client.send(data, socket.MSG_NOSIGNAL)
             self.vm.replied = True
         except OSError:
             self.drop(client)
@@ -378,11 +395,11 @@ class Server:
         elif name == "guest-init":
             vm.guest_init()
         elif name == "lag":
-            vm.lag = [{"Err": 5}] * int(rest[0])
+            vm.lag = [{"UsbResponse": {"Devices": [EMPTY] * PORTS}}] * int(rest[0])
         elif name == "usb":
             vm.usb = rest[0]
         elif name == "slow":
-            vm.slow = True
+            vm.slow = rest[0] if rest else ("list", "attach", "detach")
         elif name == "fault":
             self.faults.append([rest[0], int(rest[1]), rest[2], rest[3] if len(rest) > 3 else None])
         elif name == "foreign":

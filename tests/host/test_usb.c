@@ -29,7 +29,7 @@ static const char *const needed[] = {"busnum", "devnum", "idVendor", "idProduct"
 
 struct place {
     char *root;
-    struct usb_source *source;
+    struct source *source;
 };
 
 static int set_up(void **state)
@@ -40,7 +40,7 @@ static int set_up(void **state)
     place->root = tree_new();
     tree_usb(place->root, PLACE, "1\n", "4\n");
     syspath = string_printf("%s/%s", place->root, PLACE);
-    place->source = usb_source_new(syspath, true);
+    place->source = source_new(DEVICE_USB, syspath, true);
     *state = place;
     return 0;
 }
@@ -49,7 +49,7 @@ static int tear_down(void **state)
 {
     struct place *place = *state;
 
-    usb_source_free(place->source);
+    source_free(place->source);
     tree_free(place->root);
     free(place);
     return 0;
@@ -58,7 +58,7 @@ static int tear_down(void **state)
 static void test_all_attributes(void **state)
 {
     struct place *place = *state;
-    struct usb_reading reading;
+    struct reading reading;
     struct device *device;
 
     place->source->vendor_database = string_copy("Adomax");
@@ -81,7 +81,7 @@ static void test_all_attributes(void **state)
     assert_int_equal(reading.modalias_count, 0);
     assert_int_equal(device->instance, usb_instance(place->source->syspath));
     assert_int_not_equal(device->instance, 0);
-    usb_reading_clear(&reading);
+    reading_clear(&reading);
 }
 
 static void test_the_instance_is_kept_and_not_reused(void **state)
@@ -102,10 +102,10 @@ static void test_f10_optional_attributes_may_be_missing(void **state)
 
     for (size_t i = 0; i < sizeof(optional) / sizeof(optional[0]); i++) {
         CLEANUP(cleanup_free) char *file = string_printf("%s/%s", PLACE, optional[i]);
-        struct usb_reading reading;
+        struct reading reading;
         tree_remove(place->root, file);
         assert_int_equal(usb_read(place->source, &reading), 0);
-        usb_reading_clear(&reading);
+        reading_clear(&reading);
     }
 }
 
@@ -115,13 +115,13 @@ static void test_f10_without_an_identity_it_is_not_reported(void **state)
 
     for (size_t i = 0; i < sizeof(needed) / sizeof(needed[0]); i++) {
         CLEANUP(cleanup_free) char *file = string_printf("%s/%s", PLACE, needed[i]);
-        struct usb_reading reading;
+        struct reading reading;
         tree_remove(place->root, file);
         assert_true(usb_read(place->source, &reading) < 0);
         assert_null(reading.device);
         tree_usb(place->root, PLACE, "1\n", "4\n");
         assert_int_equal(usb_read(place->source, &reading), 0);
-        usb_reading_clear(&reading);
+        reading_clear(&reading);
     }
 }
 
@@ -157,14 +157,14 @@ static void test_f10_files_vanish_while_it_is_read(void **state)
     close(ends[1]);
     // Until the child has gone: whatever is found is whole, or nothing.
     while (read(ends[0], &byte, 1) < 0) {
-        struct usb_reading reading;
+        struct reading reading;
         if (usb_read(place->source, &reading) < 0) {
             assert_null(reading.device);
             continue;
         }
         assert_int_equal(reading.device->vendor_id, 0x0627);
         assert_int_equal(reading.device->interface_count, 1);
-        usb_reading_clear(&reading);
+        reading_clear(&reading);
     }
     close(ends[0]);
     assert_int_equal(waitpid(child, &status, 0), child);
@@ -175,7 +175,7 @@ static void test_hostile_strings_are_bounded_and_kept_raw(void **state)
 {
     struct place *place = *state;
     char *name = memory_new(10000, 1);
-    struct usb_reading reading;
+    struct reading reading;
 
     memset(name, 'A', 9999);
     memcpy(name, "\033[31m\n\xff", 7);
@@ -189,7 +189,7 @@ static void test_hostile_strings_are_bounded_and_kept_raw(void **state)
     assert_null(reading.device->serial);
     assert_int_equal(reading.device->speed, SPEED_UNKNOWN);
     assert_int_equal(reading.device->class, 255);
-    usb_reading_clear(&reading);
+    reading_clear(&reading);
     free(name);
 }
 
@@ -202,7 +202,7 @@ static void test_numbers_that_are_none(void **state)
 
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         CLEANUP(cleanup_free) char *file = string_printf("%s/%s", PLACE, bad[i][0]);
-        struct usb_reading reading;
+        struct reading reading;
         tree_write(place->root, file, bad[i][1]);
         assert_true(usb_read(place->source, &reading) < 0);
         tree_usb(place->root, PLACE, "1\n", "4\n");
@@ -213,7 +213,7 @@ static void test_vendor_classes_ask_for_drivers(void **state)
 {
     struct place *place = *state;
     unsigned char bytes[64];
-    struct usb_reading reading;
+    struct reading reading;
 
     memcpy(bytes, tree_mouse, tree_mouse_length);
     bytes[18 + 9 + 5] = 255;
@@ -221,7 +221,7 @@ static void test_vendor_classes_ask_for_drivers(void **state)
     assert_int_equal(usb_read(place->source, &reading), 0);
     assert_int_equal(reading.modalias_count, 1);
     assert_string_equal(reading.modaliases[0], "usb:v0627p0001d0000dc00dsc00dp00icFFisc01ip02in00");
-    usb_reading_clear(&reading);
+    reading_clear(&reading);
 }
 
 static void test_id_paths(void **state)

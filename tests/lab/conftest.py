@@ -10,6 +10,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import daemon as daemons
 import gadget
 import image
+import inputs
 from guest import PLACE, Guest
 from lab import Lab, LabError, wait_for
 
@@ -93,6 +94,7 @@ class Bench:
         self.lab.run("for p in /tmp/vms/*.qmp.pid /tmp/vms/*.sitter; do [ -s $p ] && kill -KILL $(cat $p); done 2>/dev/null; "
                      "swapoff -a; true")
         gadget.remove_all(self.lab)
+        inputs.remove_all(self.lab)
         self.lab.unplug_all()
         if not self.lab.good("pidof systemd-udevd > /dev/null"):
             self.lab.run("[ -d /run/udev.away ] && { rm -rf /run/udev; mv /run/udev.away /run/udev; }; true")

@@ -17,9 +17,10 @@ class Guest:
     """A QEMU VM. kernel=False: no OS and never running, which still really claims devices and starts fast.
     kernel=True: a real kernel that says on its console what it sees."""
 
-    def __init__(self, lab, name, qemu="installed", kernel=False, controller=CONTROLLER, nobody=False, folder=PLACE):
+    def __init__(self, lab, name, qemu="installed", kernel=False, controller=CONTROLLER, nobody=False, folder=PLACE,
+                 machine="q35"):
         self.lab, self.name, self.qemu, self.kernel = lab, name, qemu, kernel
-        self.controller, self.nobody = controller, nobody
+        self.controller, self.nobody, self.machine = controller, nobody, machine
         self.socket, self.pidfile = f"{folder}/{name}.qmp", f"{PLACE}/{name}.pid"
         self.console_file = f"{PLACE}/{name}.console"
 
@@ -27,7 +28,7 @@ class Guest:
         return "qemu-system-x86_64" if self.qemu == "installed" else self.qemu
 
     def command(self):
-        words = [self.program(), "-M", "q35", "-nic", "none", "-display", "none", "-nodefaults"]
+        words = [self.program(), "-M", self.machine, "-nic", "none", "-display", "none", "-nodefaults"]
         if self.kernel:
             _, path = image.kernel()
             words += ["-accel", "kvm", "-cpu", "host", "-m", "256", "-kernel", path, "-initrd",
@@ -83,6 +84,19 @@ class Guest:
     def devices(self):
         """Object names of the usb-host devices, from the VM's own list."""
         return sorted(re.findall(r'"name": "([^"]*)", "type": "child<usb-host>"', self.names()))
+
+    def inputs(self):
+        """{object: bus} of the host's input devices, as the VM says: {"vhotplug-input-…": "ep1"}."""
+        objects = re.findall(r'"name": "([^"]*)", "type": "child<virtio-input-host-pci>"', self.names())
+        query = '{"execute": "qom-get", "arguments": {"path": "/machine/peripheral/%s", "property": "parent_bus"}}'
+        buses = self.qmp(*[query % object for object in objects]) if objects else []
+        return {object: re.search(r'/([^/"]*)"', bus)[1] if "return" in bus else "" for object, bus in zip(objects, buses)}
+
+    def wait_inputs(self, buses, why=""):
+        """Until its input devices are on just these buses."""
+        return wait_for(f"{self.name} to have input devices on {buses} {why}",
+                        lambda: sorted((found := self.inputs()).values()) == sorted(buses) and (found or True),
+                        show=lambda: f"it has {self.inputs()}\n{self.console()[-2000:]}")
 
     def names(self):
         text = self.qmp(QUERY)[0]

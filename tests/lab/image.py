@@ -11,7 +11,8 @@ import threading
 
 HERE = pathlib.Path(__file__).resolve().parent
 HOST_MODULES = ["virtio_pci", "9pnet_virtio", "9p", "overlay", "virtio_console"]
-GUEST_MODULES = ["xhci_pci", "ehci_pci", "uhci_hcd", "usbhid", "hid_generic", "usb_storage", "sd_mod", "evdev"]
+GUEST_MODULES = ["xhci_pci", "ehci_pci", "uhci_hcd", "usbhid", "hid_generic", "usb_storage", "sd_mod", "evdev",
+                 "virtio_pci", "virtio_input"]
 
 # Mounts this machine's root under a writable layer and goes there. BUILD is mounted once more at its
 # own path, as it may lie under /tmp, which is fresh.
@@ -35,17 +36,22 @@ for d in dev proc sys; do mount --move /$d /root/$d; done
 exec switch_root /root $build/lab/agent
 """
 
-# A guest whose kernel says on its console what it sees; keeps its input devices polled, as a desktop does.
+# A guest whose kernel says on its console what it sees; keeps its input devices polled, as a desktop does, and says
+# of each event (24 bytes) from which of them it came.
 GUEST_INIT = """#!/bin/busybox sh
 /bin/busybox mkdir -p /proc /sys /dev
 /bin/busybox --install -s /bin
 mount -t proc proc /proc; mount -t sysfs sysfs /sys; mount -t devtmpfs devtmpfs /dev
 while read module; do insmod $module; done < /modules/order
 dmesg -n 8
+listen() {
+    name=$(cat /sys/class/input/${1##*/}/device/name)
+    while [ "$(dd bs=24 count=1 2> /dev/null | wc -c)" = 24 ]; do echo "GUEST EVENT $name" > /dev/console; done < $1
+}
 echo GUEST READY > /dev/console
 while :; do
     for node in /dev/input/event*; do
-        [ -c $node ] && ! [ -e /tmp-${node##*/} ] && { : > /tmp-${node##*/}; (cat $node > /dev/null 2>&1; rm /tmp-${node##*/}) & }
+        [ -c $node ] && ! [ -e /tmp-${node##*/} ] && { : > /tmp-${node##*/}; (listen $node 2> /dev/null; rm /tmp-${node##*/}) & }
     done
     sleep 1
 done

@@ -41,10 +41,22 @@ MUTANTS = [
      "(record->managed || reconcile->attach_connected)", "(record->managed || true)"),
     ("a replug in place is not seen", "reconcile.c",
      "if (record && record->device->instance != device->instance) {", "if (false) {"),
+    ("memory does not keep ports", "reconcile_memory.c",
+     "return holding && vm->type == VM_CROSVM ? (char *)holding->attachment.object : NULL;", "return NULL;"),
+    ("memory names all that may be on their way to crosvm", "reconcile_memory.c",
+     "if (vm->type == VM_CROSVM) return vm->plan.set", "if (false) return vm->plan.set"),
+    ("what was sent to crosvm is forgotten with its device", "reconcile_memory.c",
+     "if (vm->type != VM_CROSVM || !device ||", "if (true || !device ||"),
+    ("what was on the ports before is of no importance", "crosvm_ports.c",
+     "&& !(doubt->before >> port & 1)", ""),
+    ("a port stays ours whatever it has", "crosvm_ports.c", "if (!same) {", "if (false) {"),
+    ("a port that is used anew is the same object", "reconcile_results.c", "return same ? holding : NULL;",
+     "return holding;"),
     ("a result of an earlier process is believed", "reconcile_results.c", "if (!flight.orphan)", "if (true)"),
 ]
 
-SOURCES = ["src/core/device.c", "src/core/memory.c", "src/core/operation.c", "src/util/json.c", "src/util/text.c"]
+PORTS = "src/vmm/crosvm_ports.c"
+SOURCES = [PORTS, "src/core/device.c", "src/core/memory.c", "src/core/operation.c", "src/util/json.c", "src/util/text.c"]
 
 
 def pattern(text):
@@ -74,7 +86,7 @@ def compile_objects(compiler, root, core, sources, out):
 def survives(compiler, root, base, mutant, out):
     core = out / "core"
     core.mkdir()
-    for source in sorted((root / "src/core").glob("reconcile*.[ch]")):
+    for source in [root / PORTS, *sorted((root / "src/core").glob("reconcile*.[ch]"))]:
         (core / source.name).write_text(source.read_text())
     plant(core, *mutant)
     objects = compile_objects(compiler, root, core, [core / mutant[1]], out)

@@ -7,6 +7,7 @@
 
 #include "core/reconcile.h"
 #include "util/cleanup.h"
+#include "vmm/crosvm_ports.h"
 
 #define SIM_PORTS 5
 #define SIM_VMS 3
@@ -18,14 +19,23 @@
 
 struct sim;
 struct sim_vm;
+struct sim_object;
 
 // How a VMM does things; one table for each type of VMM.
 struct sim_vmm {
-    const char *name;
+    enum vm_type type;
     // Carries out vm->operation, as far as it goes, and makes vm->result.
     void (*execute)(struct sim *sim, struct sim_vm *vm);
+    // Names a new object; false when there is no place for it.
+    bool (*place)(struct sim *sim, struct sim_vm *vm, struct sim_object *object, const struct device *device);
+    // The daemon begins to speak with the process that runs now, or learns that none does.
+    void (*up)(struct sim *sim, struct sim_vm *vm);
+    // The daemon was killed: what nobody could tell from what it remembers does not happen.
+    void (*clarify)(struct sim *sim, struct sim_vm *vm);
+    // The instance that the daemon takes for that object's, 0 if it is none of ours.
+    uint64_t (*owner)(const struct sim_vm *vm, const char *name);
 };
-extern const struct sim_vmm sim_qemu;
+extern const struct sim_vmm sim_qemu, sim_crosvm;
 
 struct sim_object {
     char name[OBJECT_NAME_MAX];
@@ -33,6 +43,7 @@ struct sim_object {
     bool asked;        // the guest was asked once to let go
     uint64_t instance; // 0 for a foreign one
     unsigned bus, address;
+    unsigned port, product; // in crosvm
 };
 
 struct sim_vm {
@@ -43,6 +54,9 @@ struct sim_vm {
     unsigned capacity;
     enum result_kind full; // what it says when it is full
     bool patient;          // its guest lets go when it likes
+    bool booting;          // crosvm: its ports leak
+    bool broken;           // crosvm: its USB answers no more
+    struct crosvm_ports ports;
     bool hung;
     bool unnoticed; // something changed in it that nobody has told
     struct sim_object objects[SIM_OBJECTS];
@@ -56,6 +70,7 @@ struct sim_vm {
     struct result result;
     bool zombie; // an operation of a daemon that was killed, not read by the VM yet
     struct operation zombie_operation;
+    uint64_t zombie_instance; // what it detaches
 
     bool told; // the daemon knows whether it is up
     uint64_t told_process;
@@ -153,9 +168,14 @@ void sim_vm_zombie(struct sim *sim, struct sim_vm *vm, bool run);
 void sim_vm_news(struct sim *sim, struct sim_vm *vm);
 void sim_vm_clear(struct sim_vm *vm);
 void sim_vm_remove(struct sim_vm *vm, unsigned index);
+void sim_vm_finish(struct sim_vm *vm, enum result_kind kind, const char *text);
 struct sim_object *sim_vm_add(struct sim *sim, struct sim_vm *vm, bool ours, const struct device *device);
 struct sim_object *sim_vm_object(struct sim_vm *vm, uint64_t instance);
 const struct device *sim_present(const struct sim *sim, uint64_t instance);
+
+// sim_crosvm.c
+void sim_crosvm_part(struct sim_vm *vm, unsigned product); // foreign devices with these numbers leave
+void sim_crosvm_leave(struct sim_vm *vm, unsigned index);  // an object goes, and takes its foreign twins along
 
 // sim_daemon.c
 void sim_daemon_start(struct sim *sim);
@@ -164,6 +184,8 @@ void sim_daemon_run(struct sim *sim); // until it has nothing to do at this time
 
 void sim_set_add(struct sim_set *set, uint64_t instance, uint64_t process);
 bool sim_set_has(const struct sim_set *set, uint64_t instance, uint64_t process);
+// An object as the daemon was told of it; crosvm uses names anew.
+uint64_t sim_identity(const char *object, uint64_t instance);
 bool sim_remembers(const struct memory *memory, uint64_t instance, const struct sim_vm *vm);
 
 // sim_check.c: each sets sim->failure when something is wrong

@@ -54,20 +54,33 @@ static void check_attach(struct sim *sim, const struct sim_vm *vm, const struct 
         sim_fail(sim, "attaches %s to %s before that is on disk", told->key, vm->name);
 }
 
+// Of a device that is there, or was.
+static void check_removal(struct sim *sim, const struct sim_vm *vm, const char *name, uint64_t instance, bool doomed)
+{
+    const struct device *told = told_device(sim, instance);
+    const char *target = told ? sim_policy_target(sim, told) : NULL;
+    if (target && strcmp(target, vm->name) == 0 && !doomed)
+        sim_fail(sim, "removes %s from %s, where it belongs", told->key, vm->name);
+    if (!told && !sim->scanned)
+        sim_fail(sim, "removes %s before the scan is complete", name);
+}
+
 static void check_detach(struct sim *sim, const struct sim_vm *vm, const struct operation *operation)
 {
+    if (vm->vmm->owner) { // whether it is still there is seen when it is carried out
+        uint64_t instance = vm->vmm->owner(vm, operation->object);
+        if (!instance)
+            sim_fail(sim, "removes %s, which is not ours", operation->object);
+        check_removal(sim, vm, operation->object, instance, false);
+        return;
+    }
     for (unsigned i = 0; i < vm->count; i++) {
         const struct sim_object *object = &vm->objects[i];
         if (strcmp(object->name, operation->object) != 0)
             continue;
         if (!object->ours)
             sim_fail(sim, "removes %s, which is not ours", object->name);
-        const struct device *told = told_device(sim, object->instance);
-        const char *target = told ? sim_policy_target(sim, told) : NULL;
-        if (target && strcmp(target, vm->name) == 0 && !object->dead && !vm->doubled)
-            sim_fail(sim, "removes %s from %s, where it belongs", told->key, vm->name);
-        if (!told && !sim->scanned)
-            sim_fail(sim, "removes %s before the scan is complete", object->name);
+        check_removal(sim, vm, object->name, object->instance, object->dead || vm->doubled);
     }
 }
 
@@ -154,13 +167,18 @@ static void calm_down(struct sim *sim)
     sim->calm = true;
     for (unsigned i = 0; i < SIM_VMS; i++) {
         struct sim_vm *vm = &sim->vms[i];
-        vm->hung = vm->patient = false;
+        vm->hung = vm->patient = vm->booting = false;
         vm->full = RESULT_REFUSED;
         for (unsigned o = vm->count; o-- > 0;) {
             if (!vm->objects[o].ours)
-                vm->unnoticed |= vm->count == vm->capacity; // nobody is told of ports that become free
+                vm->unnoticed |=
+                    vm->count == vm->capacity || vm->vmm->type == VM_CROSVM; // nobody is told of ports that become free
             if (!vm->objects[o].ours || vm->objects[o].leaving)
                 sim_vm_remove(vm, o);
+        }
+        if (vm->broken && vm->process) { // as its people are told
+            sim_vm_kill(sim, vm);
+            sim_vm_start(sim, vm);
         }
         all = all && config_vm(&sim->configs[sim->config].config, vm->name);
     }

@@ -27,6 +27,11 @@ void sim_set_add(struct sim_set *set, uint64_t instance, uint64_t process)
         set->pairs[set->count++] = (struct sim_pair){instance, process};
 }
 
+uint64_t sim_identity(const char *object, uint64_t instance)
+{
+    return sim_hash(object) + instance * 0x9e3779b97f4a7c15u;
+}
+
 bool sim_remembers(const struct memory *memory, uint64_t instance, const struct sim_vm *vm)
 {
     for (size_t i = 0; i < memory->count; i++) {
@@ -69,12 +74,16 @@ void sim_daemon_kill(struct sim *sim)
             operation_clear(&vm->zombie_operation);
             operation_copy(&vm->zombie_operation, &vm->operation);
             vm->zombie = true;
+            vm->zombie_instance = vm->vmm->owner ? vm->vmm->owner(vm, vm->operation.object) : 0;
             if (!vm->hung)
                 sim_vm_zombie(sim, vm, sim_chance(sim, 50));
         }
         vm->busy = vm->lost = false;
         operation_clear(&vm->operation);
         result_clear(&vm->result);
+        crosvm_ports_clear(&vm->ports);
+        if (vm->vmm->clarify)
+            vm->vmm->clarify(sim, vm);
     }
     for (unsigned i = 0; i < SIM_PORTS; i++) {
         device_release(sim->ports[i].told);

@@ -30,18 +30,19 @@ struct sim_object *sim_vm_add(struct sim *sim, struct sim_vm *vm, bool ours, con
 {
     if (vm->count == SIM_OBJECTS)
         return NULL;
-    struct sim_object *object = &vm->objects[vm->count++];
+    struct sim_object *object = &vm->objects[vm->count];
     *object = (struct sim_object){.ours = ours};
-    snprintf(object->name, sizeof(object->name), "%s-%llu", ours ? "vhotplug" : "foreign",
-             (unsigned long long)++sim->counter);
+    if (!vm->vmm->place(sim, vm, object, device))
+        return NULL;
+    vm->count++;
     if (ours)
         object->instance = device->instance;
-    else
+    else if (!object->port) // crosvm does not tell
         object->bus = device->bus, object->address = device->address;
     return object;
 }
 
-static void finish(struct sim_vm *vm, enum result_kind kind, const char *text)
+void sim_vm_finish(struct sim_vm *vm, enum result_kind kind, const char *text)
 {
     free(vm->result.text);
     vm->result.kind = kind;
@@ -71,7 +72,7 @@ static void add_list(struct sim_vm *vm)
 static void refuse(struct sim *sim, struct sim_vm *vm, const char *text)
 {
     sim_set_add(&sim->refused, vm->operation.device->instance, vm->process);
-    finish(vm, RESULT_REFUSED, text);
+    sim_vm_finish(vm, RESULT_REFUSED, text);
 }
 
 static void execute_attach(struct sim *sim, struct sim_vm *vm)
@@ -79,17 +80,17 @@ static void execute_attach(struct sim *sim, struct sim_vm *vm)
     const struct device *device = sim_present(sim, vm->operation.device->instance);
     sim_check_execute(sim, vm);
     if (!device)
-        finish(vm, RESULT_GONE, "it is not there any more");
+        sim_vm_finish(vm, RESULT_GONE, "it is not there any more");
     else if (device->host_use)
         refuse(sim, vm, "the host uses it");
     else if (vm->count >= vm->capacity)
-        finish(vm, vm->full, "no free port");
+        sim_vm_finish(vm, vm->full, "no free port");
     else if (!sim->calm && sim_chance(sim, 10))
-        finish(vm, RESULT_RETRY, "not now");
+        sim_vm_finish(vm, RESULT_RETRY, "not now");
     else if (!sim->calm && sim_chance(sim, 5))
         refuse(sim, vm, "no USB controller");
     else if (sim_vm_add(sim, vm, true, device))
-        finish(vm, RESULT_DONE, "");
+        sim_vm_finish(vm, RESULT_DONE, "");
     if (vm->result.kind == RESULT_DONE || sim_chance(sim, 70))
         add_list(vm);
 }
@@ -100,15 +101,15 @@ static void execute_detach(struct sim *sim, struct sim_vm *vm)
     while (i < vm->count && strcmp(vm->objects[i].name, vm->operation.object) != 0)
         i++;
     if (i == vm->count) {
-        finish(vm, RESULT_DONE, "");
+        sim_vm_finish(vm, RESULT_DONE, "");
     } else if (!sim->calm && sim_chance(sim, 10)) {
-        finish(vm, sim_chance(sim, 50) ? RESULT_RETRY : RESULT_REFUSED, "device is busy");
+        sim_vm_finish(vm, sim_chance(sim, 50) ? RESULT_RETRY : RESULT_REFUSED, "device is busy");
     } else if (vm->patient && !sim->calm) {
         vm->objects[i].leaving = vm->objects[i].asked = true;
-        finish(vm, RESULT_PENDING, "");
+        sim_vm_finish(vm, RESULT_PENDING, "");
     } else {
         sim_vm_remove(vm, i);
-        finish(vm, RESULT_DONE, "");
+        sim_vm_finish(vm, RESULT_DONE, "");
     }
     if (sim_chance(sim, 80))
         add_list(vm);
@@ -121,19 +122,28 @@ static void qemu_execute(struct sim *sim, struct sim_vm *vm)
     } else if (vm->operation.kind == OPERATION_DETACH) {
         execute_detach(sim, vm);
     } else if (!sim->calm && sim_chance(sim, 10)) {
-        finish(vm, RESULT_RETRY, "no greeting");
+        sim_vm_finish(vm, RESULT_RETRY, "no greeting");
     } else {
-        finish(vm, RESULT_DONE, "");
+        sim_vm_finish(vm, RESULT_DONE, "");
         add_list(vm);
     }
 }
 
-const struct sim_vmm sim_qemu = {"qemu", qemu_execute};
+static bool qemu_place(struct sim *sim, struct sim_vm *vm, struct sim_object *object, const struct device *device)
+{
+    (void)vm, (void)device;
+    snprintf(object->name, sizeof(object->name), "%s-%llu", object->ours ? "vhotplug" : "foreign",
+             (unsigned long long)++sim->counter);
+    return true;
+}
+
+const struct sim_vmm sim_qemu = {.type = VM_QEMU, .execute = qemu_execute, .place = qemu_place};
 
 void sim_vm_start(struct sim *sim, struct sim_vm *vm)
 {
     vm->process = ++sim->counter;
-    vm->anonymous = sim_chance(sim, 15);
+    vm->anonymous = vm->vmm->type == VM_QEMU && sim_chance(sim, 15);
+    vm->booting = vm->vmm->type == VM_CROSVM && sim_chance(sim, 50);
     sim_say(sim, "%s starts as process %llu", vm->name, (unsigned long long)vm->process);
 }
 
@@ -151,9 +161,12 @@ bool sim_vm_tell(struct sim *sim, struct sim_vm *vm)
     bool served = reconcile_needs_vm(sim->reconcile, vm->name) || config_vm(&config->config, vm->name);
     if (!served || (vm->told && vm->told_process == vm->process))
         return false;
+    bool same = vm->told_process == vm->process;
     vm->told = true;
     vm->told_process = vm->process;
     vm->must_list = vm->news = true;
+    if (vm->vmm->up && !same)
+        vm->vmm->up(sim, vm);
     sim_say(sim, "tells: %s is %s", vm->name, vm->process ? "up" : "down");
     if (vm->process)
         reconcile_vm_up(sim->reconcile, vm->name, vm->anonymous ? 0 : vm->process, sim->now);
@@ -162,25 +175,33 @@ bool sim_vm_tell(struct sim *sim, struct sim_vm *vm)
     return true;
 }
 
+static void run_zombie(struct sim *sim, struct sim_vm *vm)
+{
+    const struct operation *operation = &vm->zombie_operation;
+    sim_say(sim, "%s carries out what a killed daemon asked", vm->name);
+    const struct device *device = operation->device ? sim_present(sim, operation->device->instance) : NULL;
+    if (device && !device->host_use && (vm->count < vm->capacity || vm->vmm->type == VM_CROSVM))
+        sim_vm_add(sim, vm, true, device);
+    for (unsigned i = 0; operation->kind == OPERATION_DETACH && i < vm->count; i++)
+        if (strcmp(vm->objects[i].name, operation->object) == 0 &&
+            (!vm->vmm->owner || vm->objects[i].instance == vm->zombie_instance))
+            sim_vm_remove(vm, i);
+}
+
 void sim_vm_zombie(struct sim *sim, struct sim_vm *vm, bool run)
 {
     if (!vm->zombie)
         return;
     vm->zombie = false;
-    const struct operation *operation = &vm->zombie_operation;
-    if (!run)
-        return;
-    sim_say(sim, "%s carries out what a killed daemon asked", vm->name);
-    const struct device *device = operation->device ? sim_present(sim, operation->device->instance) : NULL;
-    if (device && !device->host_use && vm->count < vm->capacity)
-        sim_vm_add(sim, vm, true, device);
-    for (unsigned i = 0; operation->kind == OPERATION_DETACH && i < vm->count; i++)
-        if (strcmp(vm->objects[i].name, operation->object) == 0)
-            sim_vm_remove(vm, i);
+    if (run)
+        run_zombie(sim, vm);
+    if (vm->vmm->clarify)
+        vm->vmm->clarify(sim, vm);
 }
 
 void sim_vm_clear(struct sim_vm *vm)
 {
+    crosvm_ports_clear(&vm->ports);
     operation_clear(&vm->operation);
     operation_clear(&vm->zombie_operation);
     result_clear(&vm->result);
@@ -196,13 +217,21 @@ static void answer(struct sim *sim, struct sim_vm *vm)
         if (vm->result.attachments[i].ours) {
             sim_set_add(&sim->managed, vm->result.attachments[i].instance, 0);
             if (!vm->result.attachments[i].dead && !vm->news)
-                sim_set_add(&sim->seen, sim_hash(vm->result.attachments[i].object), vm->operation_process);
+                sim_set_add(&sim->seen,
+                            sim_identity(vm->result.attachments[i].object, vm->result.attachments[i].instance),
+                            vm->operation_process);
         }
     vm->busy = false;
     vm->result.serial = vm->operation.serial;
     reconcile_result(sim->reconcile, vm->name, &vm->result, sim->now);
     result_clear(&vm->result);
     operation_clear(&vm->operation);
+}
+
+static void execute(struct sim *sim, struct sim_vm *vm)
+{
+    vm->vmm->execute(sim, vm);
+    vm->executed = true;
 }
 
 bool sim_vm_progress(struct sim *sim, struct sim_vm *vm)
@@ -217,14 +246,13 @@ bool sim_vm_progress(struct sim *sim, struct sim_vm *vm)
     }
     if (vm->lost) {
         if (!vm->executed && vm->operation_process == vm->process && !sim->calm && sim_chance(sim, 50))
-            vm->vmm->execute(sim, vm); // it had read it
+            execute(sim, vm); // it had read it
         result_clear(&vm->result);
-        finish(vm, RESULT_LOST, "the connection ended");
+        sim_vm_finish(vm, RESULT_LOST, "the connection ended");
     } else if (!vm->executed) {
         sim_vm_zombie(sim, vm, sim_chance(sim, 50));
-        vm->vmm->execute(sim, vm);
-        vm->executed = true;
-        if (sim_chance(sim, 50))
+        execute(sim, vm);
+        if (vm->lost || sim_chance(sim, 50))
             return true; // the answer is under way
     }
     answer(sim, vm);

@@ -39,6 +39,13 @@ static char group_paths[SIM_KINDS][SIM_VMS][16] = {
     {"rule 3 for vm0", "rule 3 for vm1", "rule 3 for vm2"},
 };
 
+static void stop_serving(struct sim *sim, struct sim_vm *vm)
+{
+    vm->told = false;
+    if (vm->vmm->up)
+        vm->vmm->up(sim, vm); // when it is served again
+}
+
 void sim_configure(struct sim *sim, bool all_vms)
 {
     struct sim_config *config = &sim->configs[!sim->config];
@@ -46,7 +53,8 @@ void sim_configure(struct sim *sim, bool all_vms)
     unsigned left_out = all_vms || sim_chance(sim, 70) ? SIM_VMS : sim_random(sim, SIM_VMS);
     for (unsigned i = 0; i < SIM_VMS; i++)
         if (i != left_out)
-            config->vms[config->config.vm_count++] = (struct vm_config){.name = vm_names[i], .type = VM_QEMU};
+            config->vms[config->config.vm_count++] =
+                (struct vm_config){.name = vm_names[i], .type = sim->vms[i].vmm->type};
     for (unsigned i = 0; i < SIM_KINDS; i++) {
         unsigned vm = sim_random(sim, SIM_VMS);
         config->allowed[i] = vm != left_out && sim_chance(sim, 85);
@@ -61,7 +69,7 @@ void sim_configure(struct sim *sim, bool all_vms)
     reconcile_configure(sim->reconcile, &config->config, sim->now);
     for (unsigned i = 0; i < SIM_VMS; i++) // who is not served any more is not watched
         if (!config_vm(&config->config, vm_names[i]) && !reconcile_needs_vm(sim->reconcile, vm_names[i]))
-            sim->vms[i].told = false;
+            stop_serving(sim, &sim->vms[i]);
 }
 
 const struct vm_config *config_vm(const struct config *config, const char *name)
@@ -137,8 +145,12 @@ static void unplug(struct sim *sim, unsigned port, bool tell)
         sim_event(sim, EVENT_GONE, port, false);
     for (unsigned i = 0; i < SIM_VMS; i++) {
         struct sim_object *object = sim_vm_object(&sim->vms[i], device->instance);
-        if (object && sim_chance(sim, 50))
-            object->dead = true;
+        if (object && sim_chance(sim, 50)) {
+            if (sim->vms[i].vmm->type == VM_CROSVM)
+                sim_crosvm_leave(&sim->vms[i], (unsigned)(object - sim->vms[i].objects));
+            else
+                object->dead = true;
+        }
     }
     device_release(device);
     sim->ports[port].device = NULL;
@@ -151,6 +163,7 @@ static void plug(struct sim *sim, unsigned port, unsigned kind)
     device->instance = ++sim->counter;
     device->product_id = (uint16_t)kind;
     device->bus = 1;
+    device->speed = kind < SIM_KINDS / 2 ? SPEED_HIGH : SPEED_SUPER;
     device->address = ++sim->next_address;
     if (sim_chance(sim, 4))
         device->host_use = string_copy("the host lives on it");
@@ -195,6 +208,7 @@ static void change_use(struct sim *sim)
     changed->instance = device->instance;
     changed->product_id = device->product_id;
     changed->bus = device->bus;
+    changed->speed = device->speed;
     changed->address = device->address;
     changed->host_use = device->host_use ? NULL : string_copy("the host lives on it");
     sim->ports[port].device = changed;
@@ -230,16 +244,23 @@ static void eject(struct sim *sim, struct sim_vm *vm, unsigned index)
     if (object->ours)
         sim_set_add(&sim->ejected, object->instance, vm->process);
     if (object->ours && vm->told && !vm->must_list && !detaching && !vm->doubled && !object->dead && !object->asked &&
-        sim_set_has(&sim->seen, sim_hash(object->name), vm->process))
+        sim_set_has(&sim->seen, sim_identity(object->name, object->instance), vm->process))
         sim_set_add(&sim->kept_out, object->instance, vm->process);
-    sim_vm_remove(vm, index);
+    if (vm->vmm->type == VM_CROSVM)
+        sim_crosvm_leave(vm, index);
+    else
+        sim_vm_remove(vm, index);
     vm->unnoticed = true;
 }
 
 static void change_object(struct sim *sim, struct sim_vm *vm)
 {
     struct device *device = sim->ports[sim_random(sim, SIM_PORTS)].device;
-    if (sim_chance(sim, 20) && device && vm->process) {
+    bool crosvm = vm->vmm->type == VM_CROSVM;
+    unsigned given = 0;
+    if (device && vm->process && sim_chance(sim, crosvm ? 40 : 20))
+        given = crosvm && sim_chance(sim, 20) ? CROSVM_PORTS_OF_A_KIND : 1;
+    while (given--) {
         const struct sim_object *object = sim_vm_add(sim, vm, false, device);
         sim_say(sim, "%s is given %s as %s by another tool", vm->name, device->key, object ? object->name : "-");
         vm->unnoticed = true;
@@ -249,14 +270,19 @@ static void change_object(struct sim *sim, struct sim_vm *vm)
     unsigned index = sim_random(sim, vm->count);
     struct sim_object *object = &vm->objects[index];
     if (!object->ours) {
-        vm->unnoticed |= vm->full == RESULT_REFUSED; // a free port that nobody sees is found with luck only
-        sim_vm_remove(vm, index);
+        if (crosvm && sim_chance(sim, 70))
+            return;
+        vm->unnoticed |= vm->full == RESULT_REFUSED || crosvm; // a free port that nobody sees is found with luck only
+        if (crosvm)
+            sim_crosvm_leave(vm, index);
+        else
+            sim_vm_remove(vm, index);
     } else if (object->leaving) {
         if (sim_chance(sim, 70))
             sim_vm_remove(vm, index); // the guest lets go
         else
             object->leaving = false; // the guest does not want to
-    } else if (sim_chance(sim, 60)) {
+    } else if (crosvm || sim_chance(sim, 60)) {
         eject(sim, vm, index);
     } else {
         object->dead = true;
@@ -264,31 +290,73 @@ static void change_object(struct sim *sim, struct sim_vm *vm)
     }
 }
 
+// Whether the memory knows of an attach in VM already whose outcome it does not know; one is at a time.
+static bool in_flight(const struct sim *sim, const struct sim_vm *vm)
+{
+    for (size_t i = 0; i < sim->memory.count; i++)
+        if (string_equal(sim->memory.devices[i].vm, vm->name) && !sim->memory.devices[i].object)
+            return true;
+    return false;
+}
+
+// What crosvm has is known once only: a device is in one place, and a port has one device.
+static void forget(struct sim *sim, const struct sim_vm *vm, const struct device *device,
+                   const struct sim_object *object)
+{
+    struct memory *memory = &sim->memory;
+    for (size_t i = memory->count; i-- > 0;) {
+        struct memory_device *entry = &memory->devices[i];
+        bool same_port = string_equal(entry->vm, vm->name) && string_equal(entry->object, object->name);
+        if (entry->instance != device->instance && !same_port)
+            continue;
+        memory_device_clear(entry);
+        *entry = memory->devices[--memory->count];
+    }
+}
+
+static void remember(struct sim *sim, const struct sim_vm *vm, const struct device *device,
+                     const struct sim_object *object)
+{
+    bool named = vm->vmm->type == VM_CROSVM &&
+                 (sim_chance(sim, 80) || in_flight(sim, vm) || !config_vm(&sim->configs[sim->config].config, vm->name));
+    if (vm->vmm->type == VM_CROSVM)
+        forget(sim, vm, device, object);
+    memory_add(&sim->memory, &(struct memory_device){.key = device->key,
+                                                     .instance = device->instance,
+                                                     .managed = sim_present(sim, device->instance) != NULL,
+                                                     .vm = (char *)vm->name,
+                                                     .vm_instance = vm->anonymous ? 0 : vm->process,
+                                                     .object = named ? (char *)object->name : NULL,
+                                                     .product_id = device->product_id});
+}
+
+static void plant_stale(struct sim *sim, struct sim_vm *vm)
+{
+    struct device stale = {.key = (char[]){"usb:1-9"}, .instance = ++sim->counter};
+    const struct sim_object *object = sim_vm_add(sim, vm, true, &stale);
+    if (object && vm->vmm->type == VM_CROSVM)
+        remember(sim, vm, &stale, object);
+}
+
 // A daemon of before leaves something behind, and its memory says so.
 static void plant(struct sim *sim, struct sim_vm *vm)
 {
     struct device *device = sim->ports[sim_random(sim, SIM_PORTS)].device;
-    struct device stale = {.instance = ++sim->counter};
-    bool zombies = false;
+    bool zombies = false, crosvm = vm->vmm->type == VM_CROSVM;
     for (unsigned i = 0; i < SIM_VMS; i++)
         zombies = zombies || sim->vms[i].zombie;
     if (!vm->process || !device || zombies)
         return;
     if (sim_chance(sim, 50)) {
-        sim_vm_add(sim, vm, true, &stale);
+        plant_stale(sim, vm);
         return;
     }
-    if ((is_in_a_vm(sim, device) && !sim_vm_object(vm, device->instance)) || device->host_use)
+    if ((is_in_a_vm(sim, device) && (crosvm || !sim_vm_object(vm, device->instance))) || device->host_use)
         return;
     vm->doubled |= sim_vm_object(vm, device->instance) != NULL;
-    struct memory *memory = &sim->memory;
-    memory->devices = memory_resize(memory->devices, memory->count + 1, sizeof(*memory->devices));
-    memory->devices[memory->count++] = (struct memory_device){.key = string_copy(device->key),
-                                                              .instance = device->instance,
-                                                              .managed = true,
-                                                              .vm = string_copy(vm->name),
-                                                              .vm_instance = vm->anonymous ? 0 : vm->process};
     const struct sim_object *object = sim_vm_add(sim, vm, true, device);
+    if (object || !crosvm)
+        remember(sim, vm, device, object);
     sim_say(sim, "%s has %s as %s from before", vm->name, device->key, object ? object->name : "-");
 }
 
@@ -380,7 +448,8 @@ void sim_init(struct sim *sim, uint64_t seed, bool verbose)
     *sim = (struct sim){.random = seed, .verbose = verbose, .now = 1000000};
     for (unsigned i = 0; i < SIM_VMS; i++) {
         struct sim_vm *vm = &sim->vms[i];
-        *vm = (struct sim_vm){.vmm = &sim_qemu, .capacity = 4, .full = RESULT_REFUSED};
+        *vm = (struct sim_vm){
+            .vmm = sim_chance(sim, 50) ? &sim_qemu : &sim_crosvm, .capacity = 4, .full = RESULT_REFUSED};
         memcpy(vm->name, vm_names[i], sizeof(vm_names[i]));
         if (sim_chance(sim, 50))
             sim_vm_start(sim, vm);

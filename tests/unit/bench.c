@@ -20,6 +20,11 @@ void bench_configure(struct bench *bench, const char *groups, bool vm2)
                                "\"vms\":[{\"name\":\"vm1\",\"type\":\"qemu\",\"socket\":\"/1\"},%s"
                                "{\"name\":\"vm3\",\"type\":\"cloud-hypervisor\",\"socket\":\"/3\"}]}",
                                groups, vm2 ? "{\"name\":\"vm2\",\"type\":\"qemu\",\"socket\":\"/2\"}," : "");
+    bench_configure_text(bench, text);
+}
+
+void bench_configure_text(struct bench *bench, const char *text)
+{
     struct config_report report;
     struct config *before = bench->config;
     bench->config = config_parse("test.json", text, strlen(text), &report);

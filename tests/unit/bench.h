@@ -21,6 +21,9 @@ void bench_clear(struct bench *bench);
 // Another configuration: its groups, as JSON text, and whether vm2 is named.
 void bench_configure(struct bench *bench, const char *groups, bool vm2);
 
+// Another configuration altogether.
+void bench_configure_text(struct bench *bench, const char *text);
+
 // vm1 and vm2 up and empty, the scan complete.
 void bench_ready(struct bench *bench, bool attach_connected);
 // As above, with device 5 of port 1 in vm1 as object a.

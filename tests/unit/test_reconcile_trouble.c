@@ -334,20 +334,171 @@ static void test_a_vm_that_is_not_served_yet(void **state)
     bench_clear(&bench);
 }
 
-static void test_an_input_device_goes_on_the_ports_of_its_group(void **state)
+static struct device *input_mouse(void)
 {
-    (void)state;
-    struct bench bench;
-    bench_ready(&bench, false);
-    CLEANUP(cleanup_device) struct device *mouse = device_new(DEVICE_INPUT);
+    struct device *mouse = device_new(DEVICE_INPUT);
     mouse->key = string_copy("input:input5");
     mouse->instance = 9;
     mouse->properties = memory_new(1, sizeof(char *));
     mouse->properties[0] = string_copy("ID_INPUT_MOUSE=1");
     mouse->property_count = 1;
+    return mouse;
+}
+
+static void test_an_input_device_waits_for_the_start_of_a_vm_that_takes_it_only_then(void **state)
+{
+    static const char *const types[] = {"crosvm", "cloud-hypervisor"};
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        struct bench bench;
+        CLEANUP(cleanup_device) struct device *mouse = input_mouse();
+        bench_ready(&bench, false);
+        CLEANUP(cleanup_free)
+        char *text = string_printf("{\"evdevPassthrough\":{\"targetVm\":\"vm4\"},"
+                                   "\"vms\":[{\"name\":\"vm4\",\"type\":\"%s\",\"socket\":\"/4\"}]}",
+                                   types[i]);
+        bench_configure_text(&bench, text);
+        bench_skip(&bench);
+        reconcile_device(bench.reconcile, mouse, true, bench.now);
+        bench_expect(&bench, "input:input5 waits vm4: vm4 takes input devices only at its start\nMEMORY\n");
+        bench_idle(&bench);
+        bench_up(&bench, "vm4", 7);
+        bench_skip(&bench);
+        bench_answer(&bench, "vm4", RESULT_DONE, "", "");
+        bench_skip(&bench); // nothing is attached
+        bench_idle(&bench);
+        reconcile_device_gone(bench.reconcile, "input:input5", 9, bench.now);
+        bench_expect(&bench, "input:input5 unplugged\nMEMORY\n");
+        bench_clear(&bench);
+    }
+}
+
+// The node of a device that has gone makes QEMU spin until it is taken out.
+static void test_f49_an_input_device_that_has_gone_is_taken_out_at_once_and_its_port_serves_the_next(void **state)
+{
+    (void)state;
+    struct bench bench;
+    bench_ready(&bench, false);
+    CLEANUP(cleanup_device) struct device *mouse = input_mouse();
+    CLEANUP(cleanup_device) struct device *next = input_mouse();
+    reconcile_device(bench.reconcile, mouse, true, bench.now);
+    bench_skip(&bench);
+    bench_answer(&bench, "vm1", RESULT_DONE, "", "a=9");
+    free(next->key);
+    next->key = string_copy("input:input6");
+    next->instance = 10;
+    bench_skip(&bench);
+    reconcile_device(bench.reconcile, next, true, bench.now);
+    bench_skip(&bench);
+    bench_answer(&bench, "vm1", RESULT_REFUSED, "no port", NULL);
+    bench_skip(&bench);
+    bench_answer(&bench, "vm1", RESULT_DONE, "", "a=9");
+    bench_skip(&bench);
+    reconcile_device_gone(bench.reconcile, "input:input5", 9, bench.now);
+    bench_expect(&bench, "input:input5 unplugged\nMEMORY\nDETACH vm1 a\n");
+    bench_answer(&bench, "vm1", RESULT_DONE, "", "");
+    bench_expect(&bench, "MEMORY\nATTACH vm1 input:input6 10 on ep\n");
+    bench_clear(&bench);
+}
+
+static void test_an_input_device_goes_on_the_ports_of_its_group(void **state)
+{
+    (void)state;
+    struct bench bench;
+    bench_ready(&bench, false);
+    CLEANUP(cleanup_device) struct device *mouse = input_mouse();
     reconcile_device(bench.reconcile, mouse, true, bench.now);
     bench_expect(&bench, "input:input5 attaching vm1: allowed by evdevPassthrough\nMEMORY\n"
                          "ATTACH vm1 input:input5 9 on ep\n");
+    bench_clear(&bench);
+}
+
+// A bench with a crosvm VM vm4, up and empty, to which devices of vendor 1 go.
+static void crosvm_ready(struct bench *bench)
+{
+    bench_init(bench, false);
+    bench_configure_text(bench, "{\"usbPassthrough\":[{\"targetVm\":\"vm4\",\"allow\":[{\"vendorId\":\"0001\"}]}],"
+                                "\"vms\":[{\"name\":\"vm4\",\"type\":\"crosvm\",\"socket\":\"/4\"}]}");
+    reconcile_scanned(bench->reconcile, bench->now);
+    bench_up(bench, "vm4", 44);
+    bench_skip(bench);
+    bench_answer(bench, "vm4", RESULT_DONE, "", "");
+    bench_skip(bench);
+}
+
+static void test_a_port_that_is_used_anew_at_once_holds_another_object(void **state)
+{
+    (void)state;
+    struct bench bench;
+    crosvm_ready(&bench);
+    bench_plug(&bench, 1, 5, 1, true);
+    bench_skip(&bench);
+    bench_answer(&bench, "vm4", RESULT_DONE, "", "1=5");
+    bench_plug(&bench, 2, 6, 1, true);
+    bench_skip(&bench);
+    bench_answer(&bench, "vm4", RESULT_DONE, "", "1=6");
+    bench_expect(&bench, "usb:1-1 ejected vm4: the guest of vm4 took it out; plug it again, restart the VM or reload "
+                         "the configuration to put it back\n"
+                         "usb:1-2 attached vm4: allowed by usbPassthrough[0].allow[0]\nMEMORY\n");
+    bench_idle(&bench);
+    bench_clear(&bench);
+}
+
+// What the memory says of devices in vm4: "INSTANCE=OBJECT", one after the other.
+static void expect_remembered(const struct bench *bench, const char *expected)
+{
+    struct memory memory;
+    struct text text = {0};
+    reconcile_memory(bench->reconcile, &memory);
+    for (size_t i = 0; i < memory.count; i++)
+        if (memory.devices[i].vm)
+            text_printf(&text, " %d=%s", (int)memory.devices[i].instance,
+                        memory.devices[i].object ? memory.devices[i].object : "?");
+    memory_clear(&memory);
+    CLEANUP(cleanup_free) char *words = text_take(&text);
+    assert_string_equal(words ? words : "", expected);
+}
+
+// crosvm lists numbers only: of several devices that might be there, nobody could tell which one is.
+static void test_f05_memory_of_a_crosvm_keeps_ports_and_what_is_on_its_way(void **state)
+{
+    (void)state;
+    struct bench bench;
+    crosvm_ready(&bench);
+    bench_plug(&bench, 1, 5, 1, true);
+    bench_plug(&bench, 2, 6, 1, true);
+    bench_skip(&bench);
+    expect_remembered(&bench, " 5=?");
+    bench_answer(&bench, "vm4", RESULT_DONE, "", "3=5");
+    bench_skip(&bench);
+    expect_remembered(&bench, " 5=3 6=?");
+    bench_unplug(&bench, 2, 6); // it may be there all the same
+    bench_skip(&bench);
+    expect_remembered(&bench, " 5=3 6=?");
+    bench_answer(&bench, "vm4", RESULT_LOST, "it closed the connection", NULL);
+    bench_skip(&bench);
+    expect_remembered(&bench, " 5=3 6=?");
+    bench_answer(&bench, "vm4", RESULT_DONE, "", "3=5 4=6");
+    bench_skip(&bench);
+    expect_remembered(&bench, " 5=3 6=4");
+    bench_answer(&bench, "vm4", RESULT_DONE, "", "3=5");
+    bench_skip(&bench);
+    expect_remembered(&bench, " 5=3");
+    bench_clear(&bench);
+}
+
+static void test_f05_memory_of_ports_outlives_a_configuration_without_their_vm(void **state)
+{
+    (void)state;
+    struct bench bench;
+    struct memory_device entries[] = {
+        {.key = (char *)"usb:1-1", .instance = 5, .vm = (char *)"vm9", .vm_instance = 9, .object = (char *)"3"},
+        {.key = (char *)"usb:1-2", .instance = 6, .vm = (char *)"vm9", .vm_instance = 9}};
+    bench_init(&bench, false);
+    reconcile_remember(bench.reconcile, &(struct memory){entries, 2});
+    reconcile_scanned(bench.reconcile, bench.now);
+    bench_skip(&bench);
+    expect_remembered(&bench, " 5=3");
     bench_clear(&bench);
 }
 
@@ -435,6 +586,11 @@ int main(void)
         cmocka_unit_test(test_a_vm_that_left_the_configuration_is_served_until_empty),
         cmocka_unit_test(test_a_vm_that_is_not_served_yet),
         cmocka_unit_test(test_an_input_device_goes_on_the_ports_of_its_group),
+        cmocka_unit_test(test_an_input_device_waits_for_the_start_of_a_vm_that_takes_it_only_then),
+        cmocka_unit_test(test_f49_an_input_device_that_has_gone_is_taken_out_at_once_and_its_port_serves_the_next),
+        cmocka_unit_test(test_a_port_that_is_used_anew_at_once_holds_another_object),
+        cmocka_unit_test(test_f05_memory_of_a_crosvm_keeps_ports_and_what_is_on_its_way),
+        cmocka_unit_test(test_f05_memory_of_ports_outlives_a_configuration_without_their_vm),
         cmocka_unit_test(test_words_of_no_consequence),
         cmocka_unit_test(test_foreign_objects_do_not_keep_a_vm_served),
         cmocka_unit_test(test_f28_a_hundred_at_once),

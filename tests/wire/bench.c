@@ -191,11 +191,28 @@ void bench_attach(struct bench *bench, const char *vm, struct device *device, in
     vmms_start(bench->vmms, &operation, fd, fd < 0 ? "the test has none" : NULL);
 }
 
+void bench_attach_input(struct bench *bench, const char *vm, struct device *device, const char *prefix)
+{
+    struct operation operation = operation_for(bench, vm, OPERATION_ATTACH);
+    operation.device = device_reference(device);
+    (void)snprintf(operation.bus_prefix, sizeof operation.bus_prefix, "%s", prefix);
+    vmms_start(bench->vmms, &operation, -1, NULL);
+}
+
 void bench_detach(struct bench *bench, const char *vm, const char *object)
 {
     struct operation operation = operation_for(bench, vm, OPERATION_DETACH);
     (void)snprintf(operation.object, sizeof operation.object, "%s", object);
     vmms_start(bench->vmms, &operation, -1, NULL);
+}
+
+struct device *bench_input(unsigned number)
+{
+    struct device *device = device_new(DEVICE_INPUT);
+    device->key = string_printf("input:input%u", number);
+    device->instance = number + 1;
+    device->node = string_copy("/dev/null"); // a node that is always there
+    return device;
 }
 
 struct device *bench_device(unsigned bus, unsigned address, enum usb_speed speed)

@@ -57,8 +57,11 @@ struct told *bench_expect_up(struct bench *bench, const char *vm);
 void bench_list(struct bench *bench, const char *vm);
 // DEVICE is borrowed.
 void bench_attach(struct bench *bench, const char *vm, struct device *device, int fd);
+// On the ports whose names begin with PREFIX.
+void bench_attach_input(struct bench *bench, const char *vm, struct device *device, const char *prefix);
 void bench_detach(struct bench *bench, const char *vm, const char *object);
 
+struct device *bench_input(unsigned number);
 struct device *bench_device(unsigned bus, unsigned address, enum usb_speed speed);
 
 // The descriptors this process has open.

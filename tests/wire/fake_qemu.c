@@ -122,9 +122,28 @@ static void add_entry(struct json_object *list, const char *name, const char *ty
     json_object_array_add(list, entry);
 }
 
+// The bus of a port, "/machine/peripheral/ep1/ep1": links to what is on it.
+static void list_port(const struct fake_qemu *fake, const char *name, struct json_object *list)
+{
+    for (size_t i = 0; i < fake->device_count; i++) {
+        if (strcmp(fake->devices[i].on, name) != 0)
+            continue;
+        struct json_object *entry = json_object_new_object();
+        json_object_object_add(entry, "name", json_object_new_string("child[0]"));
+        json_object_object_add(entry, "type", json_object_new_string("link<virtio-net-pci>"));
+        json_object_array_add(list, entry);
+    }
+}
+
+// NULL: there is no such object.
 static struct json_object *qom_list(struct fake_qemu *fake, const char *path)
 {
+    if (strcmp(path, "/machine/i440fx/pci.0") == 0 && !fake->pc)
+        return NULL;
     struct json_object *list = json_object_new_array();
+    const char *name = strrchr(path, '/');
+    if (name && find(fake, name + 1))
+        list_port(fake, name + 1, list);
     if (strcmp(path, "/machine/peripheral") == 0) {
         if (!fake->no_controller)
             add_entry(list, "xhci", fake->ehci_only ? "usb-ehci" : "qemu-xhci");
@@ -144,6 +163,8 @@ static struct json_object *qom_get(struct fake_qemu *fake, const char *path, con
     struct fake_device *device = name ? find(fake, name + 1) : NULL;
     if (!device)
         return NULL;
+    if (strcmp(property, "hotplug") == 0)
+        return json_object_new_boolean(!device->no_hotplug);
     if (strcmp(property, "attached") == 0)
         return json_object_new_boolean(!device->detached);
     if (strcmp(property, "hostbus") == 0)
@@ -157,6 +178,16 @@ static struct json_object *qom_get(struct fake_qemu *fake, const char *path, con
     return json_object_new_string(device->port);
 }
 
+// As QEMU 7.2 does: a port that is in use is no reason to refuse.
+static void add_input(struct fake_qemu *fake, struct json_object *id, const char *name, const char *bus)
+{
+    fake_qemu_add(fake, name, "virtio-input-host-pci");
+    struct fake_device *device = find(fake, name);
+    (void)snprintf(device->on, sizeof device->on, "%s", bus);
+    (void)snprintf(device->port, sizeof device->port, "none");
+    answer(fake, id, "return", json_object_new_object());
+}
+
 static void device_add(struct fake_qemu *fake, struct json_object *id, struct json_object *arguments)
 {
     const char *name = json_member_string(arguments, "id");
@@ -164,6 +195,10 @@ static void device_add(struct fake_qemu *fake, struct json_object *id, struct js
     uint64_t number = 0;
     if (fake->answer_error) {
         fail_with(fake, id, "GenericError", fake->answer_error);
+        return;
+    }
+    if (strcmp(json_member_string(arguments, "driver"), "virtio-input-host-pci") == 0) {
+        add_input(fake, id, name, json_member_string(arguments, "bus"));
         return;
     }
     for (size_t i = 0; i < fake->device_count; i++) {
@@ -189,6 +224,10 @@ static void device_del(struct fake_qemu *fake, struct json_object *id, const cha
         fail_with(fake, id, "DeviceNotFound", "Device not found");
         return;
     }
+    if (fake->delete_error) {
+        fail_with(fake, id, "GenericError", fake->delete_error);
+        return;
+    }
     if (!fake->holds_device_del)
         *device = fake->devices[--fake->device_count];
     char *event = string_printf("{\"event\": \"DEVICE_DELETED\", \"data\": {\"device\": \"%s\", \"path\": "
@@ -206,7 +245,11 @@ static void run_command(struct fake_qemu *fake, struct json_object *message, con
     struct json_object *arguments = json_member(message, "arguments");
     const char *path = json_member_string(arguments, "path");
     if (strcmp(name, "qom-list") == 0) {
-        answer(fake, id, "return", qom_list(fake, path));
+        struct json_object *value = qom_list(fake, path);
+        if (value)
+            answer(fake, id, "return", value);
+        else
+            fail_with(fake, id, "DeviceNotFound", "no such object");
     } else if (strcmp(name, "qom-get") == 0) {
         struct json_object *value = qom_get(fake, path, json_member_string(arguments, "property"));
         if (value)
@@ -335,4 +378,18 @@ size_t fake_qemu_asked(const struct fake_qemu *fake, const char *start)
         if (strncmp(fake->asked[i], start, strlen(start)) == 0)
             count++;
     return count;
+}
+
+const struct fake_device *fake_qemu_on(const struct fake_qemu *fake, const char *on)
+{
+    const struct fake_device *found = NULL;
+    for (size_t i = 0; i < fake->device_count; i++) {
+        const struct fake_device *device = &fake->devices[i];
+        if (strcmp(device->on, on) != 0 || strcmp(device->type, "virtio-input-host-pci") != 0)
+            continue;
+        assert_null(found);
+        found = device;
+    }
+    assert_non_null(found);
+    return found;
 }

@@ -13,7 +13,9 @@ struct fake_device {
     char id[128];
     char type[64];
     char port[8];
-    bool detached; // its host device has gone
+    char on[128];    // PCIe: the port that it is on, "" for none
+    bool no_hotplug; // a port that takes nothing while the VM runs
+    bool detached;   // its host device has gone
     unsigned bus, address;
 };
 
@@ -37,6 +39,7 @@ struct fake_qemu {
     bool mute;             // accepts and never greets
     bool holds_device_del; // the guest does not let go
     bool no_controller, ehci_only;
+    bool pc;             // has a PCI bus of its own
     bool backwards;      // answers in pairs in the wrong order
     char *held;          // the answer that waits for its successor
     bool chatty;         // events between all answers
@@ -46,6 +49,7 @@ struct fake_qemu {
     const char *garbage; // sent instead of the answer to the command garbage_at
     size_t garbage_length, garbage_at;
     const char *answer_error; // words of the error for device_add
+    const char *delete_error; // and for device_del
 };
 
 void fake_qemu_start(struct fake_qemu *fake, sd_event *loop, const char *directory, const char *name);
@@ -53,5 +57,7 @@ void fake_qemu_stop(struct fake_qemu *fake); // unlinks the socket
 void fake_qemu_send(struct fake_qemu *fake, const char *text);
 void fake_qemu_greet(struct fake_qemu *fake); // what a mute one did not say
 void fake_qemu_add(struct fake_qemu *fake, const char *id, const char *type);
+// The input device that has the port or bus ON; fails if there is none.
+const struct fake_device *fake_qemu_on(const struct fake_qemu *fake, const char *on);
 // How often a command line beginning with START was asked.
 size_t fake_qemu_asked(const struct fake_qemu *fake, const char *start);

@@ -192,6 +192,61 @@ static void test_f24_stopped_then_continued(void **state)
     bench_expect(bench, "down", "vm1");
 }
 
+// QEMU refuses /dev/null at the end of the whole way: it is no input device.
+static const struct result *attach_input(struct bench *bench, const char *prefix, enum result_kind kind)
+{
+    CLEANUP(cleanup_device) struct device *device = bench_input(1);
+    bench_attach_input(bench, "vm1", device, prefix);
+    const struct result *result = &bench_expect(bench, "done", "vm1")->result;
+    if (result->kind != kind)
+        fail_msg("result %d, not %d: %s", result->kind, kind, result->text ? result->text : "");
+    return result;
+}
+
+static void test_f49_pcie_ports(void **state)
+{
+    static const char *const more[] = {
+        "-device", "pcie-root-port,id=ep1,chassis=1", "-device", "pcie-root-port,id=ep2,chassis=2,hotplug=off",
+        "-device", "pcie-root-port,id=in1,chassis=3", "-device", "virtio-tablet-pci,bus=ep1",
+        NULL};
+    struct bench *bench = *state;
+    pid_t pid = start(bench, more);
+    assert_string_equal(attach_input(bench, "ep", RESULT_REFUSED)->text,
+                        "the only PCIe root port of vm1, ep1, is in use: start QEMU with "
+                        "-device pcie-root-port,id=ep3,chassis=4");
+    assert_non_null(strstr(attach_input(bench, "", RESULT_RETRY)->text, "is not an evdev device"));
+    assert_non_null(strstr(attach_input(bench, "in", RESULT_RETRY)->text, "is not an evdev device"));
+    assert_non_null(strstr(attach_input(bench, "rp", RESULT_REFUSED)->text, "id=rp1,chassis=4"));
+    end(pid, SIGTERM);
+    bench_expect(bench, "down", "vm1");
+}
+
+static void test_f49_ports_of_a_switch(void **state)
+{
+    static const char *const more[] = {"-device", "pcie-root-port,id=rp1,chassis=1",
+                                       "-device", "x3130-upstream,id=up,bus=rp1",
+                                       "-device", "xio3130-downstream,id=ep1,bus=up,chassis=2",
+                                       "-device", "xio3130-downstream,id=ep2,bus=up,chassis=3",
+                                       "-device", "virtio-tablet-pci,bus=ep1",
+                                       NULL};
+    struct bench *bench = *state;
+    pid_t pid = start(bench, more);
+    assert_non_null(strstr(attach_input(bench, "ep", RESULT_RETRY)->text, "is not an evdev device"));
+    assert_non_null(strstr(attach_input(bench, "rp", RESULT_REFUSED)->text, "rp1, is in use"));
+    end(pid, SIGTERM);
+    bench_expect(bench, "down", "vm1");
+}
+
+static void test_f49_board_without_pcie(void **state)
+{
+    static const char *const more[] = {"-M", "pc", NULL};
+    struct bench *bench = *state;
+    pid_t pid = start(bench, more);
+    assert_non_null(strstr(attach_input(bench, "ep", RESULT_RETRY)->text, "is not an evdev device"));
+    end(pid, SIGTERM);
+    bench_expect(bench, "down", "vm1");
+}
+
 #define TEST(function) cmocka_unit_test_setup_teardown(function, bench_setup, bench_teardown)
 
 // With an argument: only the tests whose names match it.
@@ -209,6 +264,9 @@ int main(int count, char **arguments)
         TEST(test_f41_ehci_alone),
         TEST(test_f29_detach_of_what_is_not_there),
         TEST(test_f24_stopped_then_continued),
+        TEST(test_f49_pcie_ports),
+        TEST(test_f49_ports_of_a_switch),
+        TEST(test_f49_board_without_pcie),
     };
     if (is_missing())
         return 77; // skipped

@@ -1,0 +1,8 @@
+// Putting an input device of the host into a QEMU: on a PCIe port that is free, or on the PCI bus of
+// a machine that has no such ports.
+#pragma once
+
+#include "vmm/qemu_session.h"
+
+// Runs the attach of an input device that is in qemu->operation.
+void qemu_input_attach(struct qemu *qemu);
