@@ -43,7 +43,7 @@ class Daemon:
         """SIGKILL, with whatever it started or traces it."""
         if self.pid:
             # the shell that started it has made a session of its own
-            self.lab.run(f"pkill -KILL -s {self.pid}; kill -KILL {self.pid} 2>/dev/null; true")
+            self.lab.run(f"command -v pkill >/dev/null || exit 1; pkill -KILL -s {self.pid}; kill -KILL {self.pid} 2>/dev/null; true")
             self.wait_end()
 
     def stop(self, limit=600):

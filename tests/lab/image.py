@@ -42,8 +42,9 @@ GUEST_INIT = """#!/bin/busybox sh
 /bin/busybox mkdir -p /proc /sys /dev
 /bin/busybox --install -s /bin
 mount -t proc proc /proc; mount -t sysfs sysfs /sys; mount -t devtmpfs devtmpfs /dev
-while read module; do insmod $module; done < /modules/order
+# What is plugged in already is found while the modules load: the console has to tell of it.
 dmesg -n 8
+while read module; do insmod $module; done < /modules/order
 listen() {
     name=$(cat /sys/class/input/${1##*/}/device/name)
     while [ "$(dd bs=24 count=1 2> /dev/null | wc -c)" = 24 ]; do echo "GUEST EVENT $name" > /dev/console; done < $1
