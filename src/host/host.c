@@ -13,7 +13,7 @@
 #include "host/opener.h"
 #include "host/reader.h"
 #include "host/usage.h"
-#include "host/watch.h"
+#include "host/usage_watch.h"
 #include "host/worker.h"
 #include "util/text.h"
 
@@ -31,7 +31,7 @@ struct host {
     struct worker *worker;
     struct known *known;
     struct usage *usage;
-    struct watch *watch;
+    struct usage_watch *watch;
     struct drivers *drivers;
     sd_event_source *scan_source; // runs once each time it is asked for
     bool scanning_first, scanned_first, told_scanned;
@@ -200,7 +200,7 @@ static int add_parts(struct host *host, sd_event *loop, struct log *log)
         log_error(log, "Cannot prepare for devices: %s", strerror(-error));
         return error;
     }
-    error = watch_new(&host->watch, loop, usage_paths.mountinfo, usage_paths.swaps, handle_usage, host);
+    error = usage_watch_new(&host->watch, loop, usage_paths.mountinfo, usage_paths.swaps, handle_usage, host);
     if (error < 0) {
         log_error(log, "Cannot watch what the host mounts (%s): %s", usage_paths.mountinfo, strerror(-error));
         return error;
@@ -234,7 +234,7 @@ void host_free(struct host *host)
     if (host == NULL)
         return;
     sd_event_source_disable_unref(host->scan_source);
-    watch_free(host->watch);
+    usage_watch_free(host->watch);
     monitor_free(host->monitor);
     worker_free(host->worker);
     known_free(host->known);

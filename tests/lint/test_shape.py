@@ -160,3 +160,12 @@ def test_every_file_says_what_it_is_for():
     silent = [shown(path) for path in tree_files("src/**/*.[ch]", "tests/**/*.[ch]")
               if not path.read_text().startswith(("//", "/*"))]
     assert not silent, silent
+
+
+def test_no_two_rooms_declare_the_same_function():
+    """They are linked together, where one of two would silently stand in for the other."""
+    owners = {}
+    for header in sorted((ROOT / "src").glob("*/*.h")):
+        for name in set(re.findall(r"^(?!static|#|//)[\w \*]*?\b(\w+)\(", header.read_text(), re.M)):
+            owners.setdefault(name, set()).add(header.parent.name)
+    assert not {name: rooms for name, rooms in owners.items() if len(rooms) > 1 and not name.isupper()}

@@ -1,5 +1,5 @@
 // Tells when something is mounted, unmounted, or begins or ends to swap.
-#include "host/watch.h"
+#include "host/usage_watch.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -7,7 +7,7 @@
 
 #include "util/text.h"
 
-struct watch {
+struct usage_watch {
     void (*changed)(void *user);
     void *user;
     sd_event_source *mounts, *swaps;
@@ -16,14 +16,14 @@ struct watch {
 // The kernel notes with each poll what this descriptor has been told, so nothing need be read.
 static int handle_change(sd_event_source *source, int fd, uint32_t events, void *user)
 {
-    struct watch *watch = user;
+    struct usage_watch *watch = user;
 
     (void)source, (void)fd, (void)events;
     watch->changed(watch->user);
     return 0;
 }
 
-static int add(struct watch *watch, sd_event *loop, const char *path, sd_event_source **source)
+static int add(struct usage_watch *watch, sd_event *loop, const char *path, sd_event_source **source)
 {
     CLEANUP(cleanup_close) int fd = open(path, O_RDONLY | O_CLOEXEC);
     int error;
@@ -39,14 +39,14 @@ static int add(struct watch *watch, sd_event *loop, const char *path, sd_event_s
     return error;
 }
 
-int watch_new(struct watch **watch, sd_event *loop, const char *mountinfo, const char *swaps,
-              void (*changed)(void *user), void *user)
+int usage_watch_new(struct usage_watch **watch, sd_event *loop, const char *mountinfo, const char *swaps,
+                    void (*changed)(void *user), void *user)
 {
-    CLEANUP(cleanup_watch) struct watch *new = memory_new(1, sizeof(*new));
+    CLEANUP(cleanup_usage_watch) struct usage_watch *new = memory_new(1, sizeof(*new));
     int error;
     int swaps_error;
 
-    *new = (struct watch){.changed = changed, .user = user};
+    *new = (struct usage_watch){.changed = changed, .user = user};
     error = add(new, loop, mountinfo, &new->mounts);
     swaps_error = add(new, loop, swaps, &new->swaps);
     if (error < 0 && swaps_error < 0)
@@ -55,7 +55,7 @@ int watch_new(struct watch **watch, sd_event *loop, const char *mountinfo, const
     return 0;
 }
 
-void watch_free(struct watch *watch)
+void usage_watch_free(struct usage_watch *watch)
 {
     if (watch == NULL)
         return;
