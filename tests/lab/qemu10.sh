@@ -10,7 +10,10 @@ work=$(mktemp -d "$folder.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 mkdir -p "$work/lists/partial" "$work/cache/archives/partial" "$work/root"
 key=/usr/share/keyrings/debian-archive-keyring.gpg
-mirror=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
+# The mirror that this machine's own packages come from.
+# shellcheck disable=SC2016 # apt's own $()
+mirror=${DEBIAN_MIRROR:-$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep -v security | head -n 1)}
+[ -n "$mirror" ] || { echo "apt names no mirror of Debian" >&2; exit 1; }
 echo "deb [signed-by=$key] $mirror bookworm-backports main" > "$work/sources.list"
 
 backports() {
