@@ -2,23 +2,26 @@
 #include "daemon.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/random.h>
-#include <sys/stat.h>
+#include <sys/resource.h>
 #include <systemd/sd-daemon.h>
 #include <systemd/sd-event.h>
 
+#include "api/api.h"
+#include "core/choice.h"
 #include "core/config.h"
 #include "core/reconcile.h"
 #include "core/report.h"
 #include "host/host.h"
+#include "util/file.h"
 #include "util/text.h"
 #include "vmm/vmm.h"
 
-#define CONFIG_SIZE_MAX (1024U * 1024)
+// The API's clients have each one, besides those of devices and VMs.
+#define FILES_WANTED 8192
 
 // An attach whose device is being opened.
 struct opening {
@@ -35,45 +38,15 @@ struct daemon {
     struct reconcile *reconcile;
     struct host *host;
     struct vmms *vmms;
+    struct api *api;
     struct opening *openings;
     char *memory_file;
-    bool memory_failed; // said already
-    bool retired_vms;   // VMs that the configuration no longer names are still served
+    bool memory_failed;  // said already
+    bool choices_failed; // likewise
+    bool retired_vms;    // VMs that the configuration no longer names are still served
 };
 
 // ---- configuration
-
-static char *read_file(const char *file, size_t *length, char **error)
-{
-    CLEANUP(cleanup_close) int fd = open(file, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-    struct stat status;
-    if (fd < 0 || fstat(fd, &status) < 0) {
-        *error = string_printf("cannot be read: %s", strerror(errno));
-        return NULL;
-    }
-    if (!S_ISREG(status.st_mode)) {
-        *error = string_copy("is not a file");
-        return NULL;
-    }
-    CLEANUP(cleanup_free) char *text = memory_new(CONFIG_SIZE_MAX + 1, 1);
-    *length = 0;
-    for (;;) {
-        ssize_t got = read(fd, text + *length, CONFIG_SIZE_MAX + 1 - *length);
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got < 0) {
-            *error = string_printf("cannot be read: %s", strerror(errno));
-            return NULL;
-        }
-        *length += (size_t)got;
-        if (got == 0)
-            return steal_pointer(&text);
-        if (*length > CONFIG_SIZE_MAX) {
-            *error = string_printf("is longer than %u bytes", CONFIG_SIZE_MAX);
-            return NULL;
-        }
-    }
-}
 
 static void log_messages(struct log *log, enum log_level level, const struct config_messages *messages)
 {
@@ -81,15 +54,16 @@ static void log_messages(struct log *log, enum log_level level, const struct con
         log_line(log, level, NULL, "%s", messages->lines[i]);
 }
 
-// The configuration of the file, or NULL with the reasons in the log.
-static struct config *load_config(struct daemon *daemon)
+// The configuration of the file, or NULL with the reasons in the log and, one line each, in ERRORS.
+static struct config *load_config(struct daemon *daemon, struct text *errors)
 {
     const char *file = daemon->settings->config_file;
     size_t length = 0;
     CLEANUP(cleanup_free) char *error = NULL;
-    CLEANUP(cleanup_free) char *text = read_file(file, &length, &error);
+    CLEANUP(cleanup_free) char *text = file_read(file, &length, &error);
     if (!text) {
         log_error(daemon->log, "%s: %s", file, error);
+        text_printf(errors, "%s: %s", file, error);
         return NULL;
     }
     CLEANUP(config_report_clear) struct config_report report = {0};
@@ -97,6 +71,8 @@ static struct config *load_config(struct daemon *daemon)
     log_messages(daemon->log, LOG_LEVEL_ERROR, &report.errors);
     log_messages(daemon->log, LOG_LEVEL_WARNING, &report.warnings);
     log_messages(daemon->log, LOG_LEVEL_DEBUG, &report.notes);
+    for (size_t i = 0; i < report.errors.count; i++)
+        text_printf(errors, "%s%s", i ? "\n" : "", report.errors.lines[i]);
     if (config) {
         CLEANUP(cleanup_free) char *summary = config_summary(config);
         log_info(daemon->log, "%s: %s", file, summary);
@@ -125,23 +101,53 @@ static uint64_t monotonic(struct daemon *daemon)
     return now;
 }
 
+static void save_choices(struct daemon *daemon)
+{
+    if (!daemon->config->persistent)
+        return;
+    const char *file = daemon->config->state_path;
+    int status = host_save_choices(file, reconcile_choices(daemon->reconcile));
+    if (status < 0 && !daemon->choices_failed)
+        log_warning(daemon->log, "%s cannot be written: %s; after a restart, what people chose is not known", file,
+                    strerror(-status));
+    daemon->choices_failed = status < 0;
+}
+
+static void use_config(struct daemon *daemon, struct config *config)
+{
+    CLEANUP(cleanup_config) struct config *old = daemon->config;
+    bool moved = config->persistent && !(old->persistent && string_equal(old->state_path, config->state_path));
+    daemon->config = config;
+    reconcile_configure(daemon->reconcile, config, monotonic(daemon));
+    configure_vms(daemon);
+    api_configure(daemon->api, config);
+    if (moved) // what people chose while we run holds, whatever an older file there says
+        save_choices(daemon);
+}
+
+// NULL, or why the running configuration stays.
+static char *reload(void *user)
+{
+    struct daemon *daemon = user;
+    CLEANUP(text_clear) struct text errors = {0};
+    (void)sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%" PRIu64, monotonic(daemon));
+    struct config *config = load_config(daemon, &errors);
+    if (config)
+        use_config(daemon, config);
+    else
+        log_error(daemon->log, "%s: not reloaded, the running configuration stays", daemon->settings->config_file);
+    (void)sd_notify(0, "READY=1");
+    return config ? NULL : text_take(&errors);
+}
+
 static int on_reload(sd_event_source *source, const struct signalfd_siginfo *info, void *user)
 {
     (void)source, (void)info;
-    struct daemon *daemon = user;
-    (void)sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%" PRIu64, monotonic(daemon));
-    struct config *config = load_config(daemon);
-    if (config) {
-        reconcile_configure(daemon->reconcile, config, monotonic(daemon));
-        config_free(daemon->config);
-        daemon->config = config;
-        configure_vms(daemon);
-    } else {
-        log_error(daemon->log, "%s: not reloaded, the running configuration stays", daemon->settings->config_file);
-    }
-    (void)sd_notify(0, "READY=1");
+    free(reload(user));
     return 0;
 }
+
+static const struct api_callbacks api_callbacks = {.reload = reload};
 
 // ---- from the host
 
@@ -290,8 +296,15 @@ static void handle_output(struct daemon *daemon, struct output *output)
     case OUTPUT_MEMORY:
         save_memory(daemon);
         break;
+    case OUTPUT_CHOICES:
+        save_choices(daemon);
+        break;
     case OUTPUT_DEVICE:
     case OUTPUT_VM:
+    case OUTPUT_SELECT:
+        log_output(daemon->log, output);
+        api_output(daemon->api, output);
+        break;
     case OUTPUT_NOTE:
         log_output(daemon->log, output);
         break;
@@ -349,6 +362,29 @@ static void name_memory_file(struct daemon *daemon)
     daemon->memory_file = string_printf("%.*s/memory.json", (int)strcspn(directory, ":"), directory);
 }
 
+static void raise_file_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= FILES_WANTED)
+        return;
+    limit.rlim_cur = limit.rlim_max < FILES_WANTED ? limit.rlim_max : FILES_WANTED;
+    (void)setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+// What an earlier run left behind.
+static void remember(struct daemon *daemon)
+{
+    CLEANUP(memory_clear) struct memory memory = {0};
+    host_load_memory(daemon->log, daemon->memory_file, &memory);
+    reconcile_remember(daemon->reconcile, &memory);
+    vmms_remember(daemon->vmms, &memory);
+    if (!daemon->config->persistent)
+        return;
+    CLEANUP(choices_clear) struct choices choices = {0};
+    host_load_choices(daemon->log, daemon->config->state_path, &choices);
+    reconcile_choices_load(daemon->reconcile, &choices);
+}
+
 static int start_wings(struct daemon *daemon)
 {
     uint64_t seed = 0;
@@ -357,15 +393,14 @@ static int start_wings(struct daemon *daemon)
     daemon->reconcile = reconcile_new(seed, daemon->settings->attach_connected);
     int status;
     if ((status = host_new(&daemon->host, daemon->loop, daemon->log, &host_callbacks, daemon)) < 0 ||
-        (status = vmms_new(&daemon->vmms, daemon->loop, daemon->log, &vmms_callbacks, daemon)) < 0)
+        (status = vmms_new(&daemon->vmms, daemon->loop, daemon->log, &vmms_callbacks, daemon)) < 0 ||
+        (status = api_new(&daemon->api, daemon->loop, daemon->log, daemon->reconcile, &api_callbacks, daemon)) < 0)
         return status;
     name_memory_file(daemon);
-    CLEANUP(memory_clear) struct memory memory = {0};
-    host_load_memory(daemon->log, daemon->memory_file, &memory);
-    reconcile_remember(daemon->reconcile, &memory);
-    vmms_remember(daemon->vmms, &memory);
+    remember(daemon);
     reconcile_configure(daemon->reconcile, daemon->config, monotonic(daemon));
     configure_vms(daemon);
+    api_configure(daemon->api, daemon->config);
     return host_start(daemon->host);
 }
 
@@ -377,6 +412,7 @@ static void daemon_clear(struct daemon *daemon)
         operation_clear(&opening->operation);
         free(opening);
     }
+    api_free(daemon->api);
     vmms_free(daemon->vmms);
     host_free(daemon->host);
     reconcile_free(daemon->reconcile);
@@ -391,9 +427,11 @@ static void daemon_clear(struct daemon *daemon)
 int daemon_run(const struct daemon_settings *settings, struct log *log)
 {
     CLEANUP(daemon_clear) struct daemon daemon = {.settings = settings, .log = log};
-    daemon.config = load_config(&daemon);
+    CLEANUP(text_clear) struct text errors = {0}; // they are in the log
+    daemon.config = load_config(&daemon, &errors);
     if (!daemon.config)
         return EXIT_FAILURE;
+    raise_file_limit();
     int status = sd_event_new(&daemon.loop);
     if (status < 0 || (status = start_loop(&daemon)) < 0 || (status = start_wings(&daemon)) < 0) {
         log_error(log, "vhotplug cannot start: %s", strerror(-status));

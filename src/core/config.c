@@ -1,9 +1,10 @@
-// The configuration file as a whole: its top level, VMs and general settings.
+// The configuration file as a whole: its top level and VMs.
 #include "core/config.h"
 
 #include <string.h>
 #include <sys/un.h>
 
+#include "core/config_general.h"
 #include "core/config_groups.h"
 #include "core/operation.h"
 #include "core/reader.h"
@@ -29,6 +30,11 @@ struct vm_draft {
 
 static const char *const vm_types[] = {
     [VM_QEMU] = "qemu", [VM_CROSVM] = "crosvm", [VM_CLOUD_HYPERVISOR] = "cloud-hypervisor"};
+
+const char *config_vm_type(enum vm_type type)
+{
+    return vm_types[type];
+}
 
 static void read_vm_name(const struct reader *value, const struct reader_key *key, void *place)
 {
@@ -150,123 +156,28 @@ static void read_host_allow(const struct reader *value, const struct reader_key 
     }
 }
 
-// Where values go that are checked and, so far, not kept.
-struct unserved {
-    bool flag;
-    unsigned number;
-    char *text;
-};
-#define PLACE(member) offsetof(struct unserved, member)
-
-static void unserved_read(const struct reader *value, const struct reader_key *keys, size_t count)
-{
-    struct unserved unserved = {0};
-    (void)reader_object(value, keys, count, READER_WARN, &unserved);
-    free(unserved.text);
-}
-
+// Checked and, so far, not kept.
 static void read_authorization(const struct reader *value, const struct reader_key *key, void *place)
 {
     static const struct reader_key keys[] = {
-        {"enable", reader_flag, PLACE(flag), 0, 0},
-        {"disable", reader_flag, PLACE(flag), 0, 0},
-        {"deauthorizeUnmatched", reader_flag, PLACE(flag), 0, 0},
+        {"enable", reader_flag, 0, 0, 0},
+        {"disable", reader_flag, 0, 0, 0},
+        {"deauthorizeUnmatched", reader_flag, 0, 0, 0},
         {"hostAllow", read_host_allow, 0, 0, 0},
     };
     (void)key;
     (void)place;
-    unserved_read(value, keys, LENGTH(keys));
+    bool unused;
+    (void)reader_object(value, keys, LENGTH(keys), READER_WARN, &unused);
     if (json_object_is_type(value->value, json_type_object) && !reader_disabled(value))
         reader_warning(value, "not served yet");
-}
-
-static void read_transports(const struct reader *value, const struct reader_key *key, void *place)
-{
-    static const char *const words[] = {"unix", "tcp", "vsock"};
-    (void)key;
-    (void)place;
-    size_t count = reader_count(value);
-    for (size_t i = 0; i < count; i++) {
-        struct reader item = reader_item(value, i);
-        const char *word = reader_string(&item);
-        bool known = false;
-        for (size_t j = 0; word && j < LENGTH(words); j++)
-            known = known || strcmp(word, words[j]) == 0;
-        if (!word || known)
-            continue;
-        CLEANUP(cleanup_free) char *guess = reader_guess(word, words, LENGTH(words));
-        reader_error(&item, "must be unix, tcp or vsock%s", guess);
-    }
-}
-
-static void read_numbers(const struct reader *value, const struct reader_key *key, void *place)
-{
-    size_t count = reader_count(value);
-    for (size_t i = 0; i < count; i++) {
-        struct reader item = reader_item(value, i);
-        reader_number(&item, key, place);
-    }
-}
-
-static void read_api(const struct reader *value, const struct reader_key *key, void *place)
-{
-    static const struct reader_key keys[] = {
-        {"enable", reader_flag, PLACE(flag), 0, 0},
-        {"disable", reader_flag, PLACE(flag), 0, 0},
-        {"transports", read_transports, 0, 0, 0},
-        {"host", reader_text, PLACE(text), 0, 0},
-        {"port", reader_number, PLACE(number), 1, UINT32_MAX}, // vsock's ports have 32 bits
-        {"unixSocket", reader_path_name, PLACE(text), 0, SOCKET_LENGTH_MAX},
-        {"unixSocketUser", reader_any, 0, 0, 0}, // names or numbers
-        {"unixSocketGroup", reader_any, 0, 0, 0},
-        {"unixSocketMode", reader_any, 0, 0, 0},
-        {"allowedCids", read_numbers, PLACE(number), 0, UINT32_MAX},
-        {"selectTimeout", reader_any, 0, 0, 0}, // seconds, or "ask"
-    };
-    (void)key;
-    (void)place;
-    unserved_read(value, keys, LENGTH(keys));
-    if (json_object_is_type(value->value, json_type_object) && !reader_disabled(value))
-        reader_warning(value, "not served yet");
-}
-
-static void read_persistency(const struct reader *value, const struct reader_key *key, void *place)
-{
-    struct unserved *unserved = place;
-    unserved->flag = false;
-    reader_flag(value, key, &unserved->flag);
-    if (unserved->flag)
-        reader_warning(value, "not served yet");
-}
-
-static void read_state_path(const struct reader *value, const struct reader_key *key, void *place)
-{
-    reader_path_name(value, key, place);
-    reader_warning(value, "not served yet");
-}
-
-// Paths of tools and firmware that are not needed.
-static void read_unused(const struct reader *value, const struct reader_key *key, void *place)
-{
-    reader_remark(value, key, place);
-    reader_note(value, "accepted, but not used");
 }
 
 static void read_general(const struct reader *value, const struct reader_key *key, void *place)
 {
-    static const struct reader_key keys[] = {
-        {"api", read_api, 0, 0, 0},
-        {"persistency", read_persistency, 0, 0, 0},
-        {"statePath", read_state_path, PLACE(text), 0, 0},
-        {"modprobe", read_unused, PLACE(text), 0, 0},
-        {"modinfo", read_unused, PLACE(text), 0, 0},
-        {"crosvm", read_unused, PLACE(text), 0, 0},
-        {"ovmfCode", read_unused, PLACE(text), 0, 0},
-        {"ovmfVars", read_unused, PLACE(text), 0, 0},
-    };
     (void)key;
-    (void)place;
-    unserved_read(value, keys, LENGTH(keys));
+    struct draft *draft = place;
+    config_general_read(value, &draft->vms, draft->config);
 }
 
 static const struct reader_key top_keys[] = {
@@ -302,11 +213,13 @@ struct config *config_parse(const char *file, const char *text, size_t length, s
         return NULL;
     CLEANUP(cleanup_config) struct config *config = memory_new(1, sizeof(*config));
     config->file = string_copy(file);
+    config_general_defaults(config);
     struct draft draft = {.config = config};
     collect_names(value, &draft.vms);
     struct reader top = {.file = file, .report = report, .value = value};
     (void)reader_object(&top, top_keys, LENGTH(top_keys), READER_WARN, &draft);
     free(draft.vms.names);
+    config_general_check(&top, config);
     if (report->errors.count > 0)
         return NULL;
     if (config->vm_count == 0)
@@ -321,6 +234,7 @@ void config_free(struct config *config)
     config_groups_clear(&config->usb);
     config_groups_clear(&config->input);
     config_groups_clear(&config->pci);
+    config_general_clear(config);
     for (size_t i = 0; i < config->vm_count; i++) {
         free(config->vms[i].name);
         free(config->vms[i].socket);

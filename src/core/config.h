@@ -3,6 +3,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "core/device.h"
 #include "util/cleanup.h"
@@ -10,6 +11,9 @@
 struct rule; // core/rule.h
 
 enum vm_type { VM_QEMU, VM_CROSVM, VM_CLOUD_HYPERVISOR };
+
+// "qemu", …
+const char *config_vm_type(enum vm_type type) CHECKED;
 
 struct vm_config {
     char *name;
@@ -41,11 +45,39 @@ struct group_list {
     size_t count;
 };
 
+// Who may connect over vsock, and what for.
+enum api_permission { API_LIST = 1, API_NOTIFY = 2, API_CONTROL = 4 };
+struct api_cid {
+    unsigned cid;
+    unsigned permissions; // of enum api_permission
+    char **vms;           // the VMs that it may see and name; none: all
+    size_t vm_count;
+};
+
+// general.api
+struct api_config {
+    bool enabled; // unless disabled
+    bool unix_socket, tcp, vsock;
+    char *path;        // of the Unix socket
+    unsigned mode;     // its permission bits
+    char *user;        // its owner, a name or a number; NULL: as it is
+    char *group;       // likewise
+    char *host;        // TCP: the numeric address to listen on; loopback unless allow_remote
+    bool allow_remote; // TCP: HOST may be another than loopback
+    unsigned port;     // TCP and vsock
+    struct api_cid *cids;
+    size_t cid_count;
+    uint64_t select_timeout; // µs to wait for a person's choice; UINT64_MAX: for ever
+};
+
 struct config {
     char *file;
     struct group_list usb, input, pci;
     struct vm_config *vms;
     size_t vm_count;
+    struct api_config api;
+    bool persistent;  // choices of people outlive the daemon
+    char *state_path; // where they are kept
 };
 
 // What parsing has to say, one line each, in the file's order, each beginning with the file's name.

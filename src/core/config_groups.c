@@ -16,7 +16,7 @@ struct draft {
     enum rule_kind kind;
 };
 
-static bool name_known(const struct config_names *vms, const char *name)
+bool config_names_hold(const struct config_names *vms, const char *name)
 {
     for (size_t i = 0; i < vms->count; i++)
         if (strcmp(vms->names[i], name) == 0)
@@ -30,8 +30,7 @@ static void vm_add(struct group *group, const char *name)
     group->vms[group->vm_count++] = string_copy(name);
 }
 
-// "there is no VM of that name in vms (did you mean …?)"; free with free().
-static char *unknown_vm(const struct config_names *vms, const char *name)
+char *config_names_unknown(const struct config_names *vms, const char *name)
 {
     CLEANUP(cleanup_free) char *guess = reader_guess(name, vms->names, vms->count);
     struct text text = {0};
@@ -48,11 +47,11 @@ static void read_target(const struct reader *value, const struct reader_key *key
     const char *name = reader_string(value);
     if (!name)
         return;
-    if (name_known(draft->vms, name)) {
+    if (config_names_hold(draft->vms, name)) {
         vm_add(&draft->group, name);
         return;
     }
-    CLEANUP(cleanup_free) char *what = unknown_vm(draft->vms, name);
+    CLEANUP(cleanup_free) char *what = config_names_unknown(draft->vms, name);
     reader_error(value, "%s", what);
 }
 
@@ -63,14 +62,14 @@ static bool read_choice(const struct reader *item, struct draft *draft, bool ref
     const char *name = reader_string(item);
     if (!name)
         return true;
-    if (name_known(draft->vms, name)) {
+    if (config_names_hold(draft->vms, name)) {
         for (size_t i = 0; i < draft->group.vm_count; i++)
             if (strcmp(draft->group.vms[i], name) == 0)
                 return true;
         vm_add(&draft->group, name);
         return true;
     }
-    CLEANUP(cleanup_free) char *what = unknown_vm(draft->vms, name);
+    CLEANUP(cleanup_free) char *what = config_names_unknown(draft->vms, name);
     if (refuse)
         reader_error(item, "%s", what);
     else
@@ -82,7 +81,7 @@ static bool any_known(const struct reader *value, size_t count, const struct con
 {
     for (size_t i = 0; i < count; i++) {
         struct json_object *item = json_object_array_get_idx(value->value, i);
-        if (json_object_is_type(item, json_type_string) && name_known(vms, json_object_get_string(item)))
+        if (json_object_is_type(item, json_type_string) && config_names_hold(vms, json_object_get_string(item)))
             return true;
     }
     return false;

@@ -10,6 +10,9 @@ struct config_names {
     const char **names;
     size_t count;
 };
+bool config_names_hold(const struct config_names *vms, const char *name) CHECKED;
+// What is wrong with a NAME that they do not hold, with the nearest that they do; free with free().
+char *config_names_unknown(const struct config_names *vms, const char *name) CHECKED;
 
 // Reads a list of groups, or for evdev also the older single object, into LIST.
 void config_groups_read(const struct reader *reader, const struct config_names *vms, enum rule_kind kind,

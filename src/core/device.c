@@ -1,6 +1,7 @@
 // A device of the host as a value: made, shared, compared, named.
 #include "core/device.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "util/text.h"
@@ -112,6 +113,29 @@ bool device_is_hub(const struct device *device)
         if (device->interfaces[i].class == 9)
             return true;
     return false;
+}
+
+const char *device_pci_address(const struct device *device)
+{
+    static const char prefix[] = "pci:";
+    if (device->kind != DEVICE_PCI || !device->key || strncmp(device->key, prefix, sizeof prefix - 1) != 0)
+        return NULL;
+    return device->key + sizeof prefix - 1;
+}
+
+char *device_parse_pci_address(const char *text)
+{
+    unsigned domain = 0, bus, device, function;
+    int end = 0, short_end = 0;
+    bool full = strlen(text) <= 16 && sscanf(text, "%4x:%2x:%2x.%1o%n", &domain, &bus, &device, &function, &end) == 4;
+    if (!full) {
+        domain = 0;
+        full = strlen(text) <= 16 && sscanf(text, "%2x:%2x.%1o%n", &bus, &device, &function, &short_end) == 3;
+        end = short_end;
+    }
+    if (!full || text[end] || device > 0x1f || text[strspn(text, "0123456789abcdefABCDEF:.")])
+        return NULL;
+    return string_printf("%04x:%02x:%02x.%o", domain, bus, device, function);
 }
 
 // Blanks at the ends of what devices report say nothing.

@@ -24,7 +24,7 @@ struct usb_interface {
 // Strings are NULL where the device or the database has none. All of them are hostile.
 struct device {
     enum device_kind kind;
-    char *key;         // its place: "usb:1-2.3", "input:input5"; the same for a replug into it
+    char *key;         // its place: "usb:1-2.3", "input:input5", "pci:0000:00:14.3"; the same for a replug into it
     uint64_t instance; // this very plug: another for each replug or re-enumeration; never 0
     char *syspath;
     char *node; // "/dev/bus/usb/001/004", "/dev/input/event5"
@@ -61,6 +61,11 @@ DEFINE_CLEANUP(struct device *, cleanup_device, device_release)
 bool device_equal(const struct device *a, const struct device *b);
 
 bool device_is_hub(const struct device *device);
+
+// "0000:00:14.3" of a PCI function, else NULL; borrowed.
+const char *device_pci_address(const struct device *device) CHECKED;
+// The full form of a PCI address, of which the domain may be missing, or NULL; free with free().
+char *device_parse_pci_address(const char *text) CHECKED;
 
 // What people call it: "QEMU USB Mouse (0627:0001, 1-3)"; safe for logs. Free with free().
 char *device_title(const struct device *device) CHECKED;

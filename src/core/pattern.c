@@ -18,6 +18,7 @@
 
 struct pattern {
     pcre2_code *code;
+    char *text;
     pcre2_match_context *context;
     // What every subject must hold, in lower case, at its start or else anywhere: most rules are ruled
     // out by it at a hundredth of the price. Empty where the pattern has no such thing.
@@ -114,6 +115,7 @@ struct pattern *pattern_new(const char *text, char **error)
         return NULL;
     struct pattern *pattern = memory_new(1, sizeof(*pattern));
     pattern->code = code;
+    pattern->text = string_copy(text);
     literal_find(pattern, text);
     pattern->context = made(pcre2_match_context_create(NULL));
     pcre2_set_match_limit(pattern->context, STEPS_MAX);
@@ -128,7 +130,13 @@ void pattern_free(struct pattern *pattern)
         return;
     pcre2_code_free(pattern->code);
     pcre2_match_context_free(pattern->context);
+    free(pattern->text);
     free(pattern);
+}
+
+const char *pattern_text(const struct pattern *pattern)
+{
+    return pattern->text;
 }
 
 bool pattern_matches(const struct pattern *pattern, const char *subject, bool otherwise)

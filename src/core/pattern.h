@@ -13,6 +13,8 @@ struct pattern;
 
 // Compiles TEXT. Returns NULL with ERROR (free with free()) saying what is wrong and at which position.
 struct pattern *pattern_new(const char *text, char **error) CHECKED;
+// What it was compiled from; borrowed.
+const char *pattern_text(const struct pattern *pattern) CHECKED;
 void pattern_free(struct pattern *pattern); // NULL is fine
 DEFINE_CLEANUP(struct pattern *, cleanup_pattern, pattern_free)
 

@@ -19,7 +19,7 @@ static bool is_input_type(const char *property)
     return false;
 }
 
-static bool has_input_type(const struct device *device)
+bool policy_is_input(const struct device *device)
 {
     for (size_t i = 0; i < device->property_count; i++)
         if (is_input_type(device->properties[i]))
@@ -37,33 +37,37 @@ static const struct rule *first_match(struct rule *const *rules, size_t count, c
     return NULL;
 }
 
-// What in the group wants the device: the path of a rule or of the group itself; NULL: nothing.
-static const char *wanted_by(const struct group *group, const struct rule_subject *subject)
+// Whether the group wants the device, and by which rule; the older form of evdevPassthrough has none.
+static bool is_wanted(const struct group *group, const struct rule_subject *subject, const struct rule **rule)
 {
+    *rule = NULL;
+    if (group->disabled)
+        return false;
     if (group->all_inputs)
-        return has_input_type(subject->device) ? group->path : NULL;
-    const struct rule *allow = first_match(group->allow, group->allow_count, subject, false);
-    return allow ? allow->path : NULL;
+        return policy_is_input(subject->device);
+    *rule = first_match(group->allow, group->allow_count, subject, false);
+    return *rule;
 }
 
 // Tries one group. True when it takes the device; the first denial is kept.
 static bool group_takes(const struct group *group, const struct rule_subject *subject, struct verdict *verdict)
 {
-    const char *wanted = group->disabled ? NULL : wanted_by(group, subject);
-    if (!wanted)
+    const struct rule *allow;
+    if (!is_wanted(group, subject, &allow))
         return false;
     const struct rule *deny = first_match(group->deny, group->deny_count, subject, true);
     if (!deny) {
         verdict_clear(verdict);
-        *verdict = (struct verdict){VERDICT_ALLOWED, group, string_printf("allowed by %s", wanted)};
+        char *reason = string_printf("allowed by %s", allow ? allow->path : group->path);
+        *verdict = (struct verdict){VERDICT_ALLOWED, group, reason, allow};
         return true;
     }
     if (verdict->kind != VERDICT_DENIED)
-        *verdict = (struct verdict){VERDICT_DENIED, group, string_printf("denied by %s", deny->path)};
+        *verdict = (struct verdict){VERDICT_DENIED, group, string_printf("denied by %s", deny->path), deny};
     return false;
 }
 
-static const struct group_list *groups_for(const struct config *config, const struct device *device)
+const struct group_list *policy_groups(const struct config *config, const struct device *device)
 {
     switch (device->kind) {
     case DEVICE_INPUT:
@@ -80,10 +84,10 @@ void policy_decide(const struct config *config, const struct device *device, str
 {
     *verdict = (struct verdict){.kind = VERDICT_NO_RULE};
     if (device_is_hub(device)) {
-        *verdict = (struct verdict){VERDICT_HUB, NULL, string_copy("hubs are never passed")};
+        *verdict = (struct verdict){VERDICT_HUB, NULL, string_copy("hubs are never passed"), NULL};
         return;
     }
-    const struct group_list *list = groups_for(config, device);
+    const struct group_list *list = policy_groups(config, device);
     CLEANUP(rule_subject_clear) struct rule_subject subject;
     rule_subject_init(&subject, device);
     for (size_t i = 0; i < list->count; i++)
@@ -91,7 +95,8 @@ void policy_decide(const struct config *config, const struct device *device, str
             break;
     if (verdict->kind == VERDICT_ALLOWED && device->host_use) {
         verdict_clear(verdict);
-        *verdict = (struct verdict){VERDICT_HOST, NULL, string_printf("the host lives on it: %s", device->host_use)};
+        char *reason = string_printf("the host lives on it: %s", device->host_use);
+        *verdict = (struct verdict){VERDICT_HOST, NULL, reason, NULL};
     }
     if (verdict->kind == VERDICT_NO_RULE)
         verdict->reason = string_copy("no rule allows it");

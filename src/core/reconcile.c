@@ -28,6 +28,7 @@ void reconcile_free(struct reconcile *reconcile)
         vm_record_free(reconcile->vms[i]);
     free(reconcile->vms);
     memory_clear(&reconcile->remembered);
+    choices_clear(&reconcile->choices);
     reconcile_output_free(reconcile);
     free(reconcile);
 }
@@ -39,9 +40,10 @@ void reconcile_configure(struct reconcile *reconcile, const struct config *confi
     for (size_t i = 0; i < reconcile->vm_count; i++)
         reconcile->vms[i]->configured = false;
     for (size_t i = 0; i < config->vm_count; i++)
-        vm_record_add(reconcile, &config->vms[i]);
+        vm_record_add(reconcile, &config->vms[i], now);
     for (size_t i = 0; i < reconcile->device_count; i++) {
         device_record_decide(reconcile, reconcile->devices[i]);
+        device_record_reconsider(reconcile->devices[i]);
         device_record_retry(reconcile->devices[i], true, now);
     }
 }
@@ -141,6 +143,11 @@ bool reconcile_next(struct reconcile *reconcile, uint64_t now, struct output *ou
     *output = (struct output){0};
     if (reconcile->dirty || now >= reconcile->deadline)
         reconcile_settle(reconcile, now);
+    if (reconcile->choices_changed) { // what follows from it comes after it
+        reconcile->choices_changed = false;
+        output->kind = OUTPUT_CHOICES;
+        return true;
+    }
     return reconcile_pop(reconcile, output) || reconcile_issue(reconcile, output);
 }
 

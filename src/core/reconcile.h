@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "core/choice.h"
 #include "core/config.h"
 #include "core/device.h"
 #include "core/memory.h"
@@ -32,19 +33,22 @@ enum output_kind {
     OUTPUT_DEVICE,    // a device's state or reason changed, once each
     OUTPUT_VM,        // a VM's state changed, once each
     OUTPUT_NOTE,      // something worth one line: a stale or foreign object, …
+    OUTPUT_CHOICES,   // reconcile_choices has changed: make it durable
+    OUTPUT_SELECT,    // a device may go into one of several VMs, and a person is to say which
 };
 
 // Borrowed strings and devices live until the next call of any reconcile function.
 struct output {
     enum output_kind kind;
     struct operation operation; // OPERATION: the receiver's own, operation_clear it
-    struct device *device;      // DEVICE
+    struct device *device;      // DEVICE, SELECT
     enum device_state state;    // DEVICE
     enum verdict_kind verdict;  // DEVICE: what policy says of it
     enum vm_state vm_state;     // VM
     const char *vm;             // DEVICE: NULL if none is concerned; VM; NOTE: may be NULL
     const char *reason;         // DEVICE, VM (may be ""), NOTE: the text
     bool gone;                  // DEVICE: it was unplugged; state is what it last was
+    bool plugged;               // DEVICE: it came while we listened, as against found by the first scan
 };
 
 struct reconcile;
@@ -86,3 +90,55 @@ void reconcile_result(struct reconcile *reconcile, const char *vm, const struct 
 bool reconcile_next(struct reconcile *reconcile, uint64_t now, struct output *output) CHECKED;
 // When to call reconcile_next again without an event; UINT64_MAX: never.
 uint64_t reconcile_deadline(const struct reconcile *reconcile);
+
+// ---- what people ask
+
+// What people decided before; before the first device. A copy is kept.
+void reconcile_choices_load(struct reconcile *reconcile, const struct choices *choices);
+// What to keep now; borrowed until the next call of any reconcile function.
+const struct choices *reconcile_choices(const struct reconcile *reconcile) CHECKED;
+
+// A device is to go into VM (NULL: the only one, the one chosen last or the first), and stays there; or
+// it leaves its VM and stays out until a person attaches it. NULL when that is begun or done already,
+// else why it cannot be (free with free()).
+char *reconcile_attach(struct reconcile *reconcile, uint64_t instance, const char *vm, uint64_t now) CHECKED;
+char *reconcile_detach(struct reconcile *reconcile, uint64_t instance, uint64_t now) CHECKED;
+
+// The USB devices of VM (NULL: of all VMs) leave it, but those whose group says skipOnSuspend, and none
+// goes in until resumed. NULL or why not, as above.
+char *reconcile_suspend(struct reconcile *reconcile, const char *vm, uint64_t now) CHECKED;
+char *reconcile_resume(struct reconcile *reconcile, const char *vm, uint64_t now) CHECKED;
+
+// A device as it stands. Borrowed until the next call of any reconcile function, but for the owned.
+struct device_status {
+    struct device *device;
+    const struct verdict *verdict;
+    enum device_state state;
+    const char *vm;     // the VM that has it, is to get it or to let it go; NULL: none
+    char *reason;       // owned
+    const char *chosen; // the VM that a person chose for it last; NULL: none
+    bool detached;      // a person took it out for good
+    bool selecting;     // a person is asked which VM is to have it
+    bool trying;        // an attach is on its way or comes next, whatever its state says of an earlier one
+    uint64_t since;     // when its state or reason last changed
+};
+size_t reconcile_device_count(const struct reconcile *reconcile) CHECKED;
+// INDEX counts from 0 in order of arrival. Clear with device_status_clear.
+void reconcile_device_status(const struct reconcile *reconcile, size_t index, struct device_status *status);
+void device_status_clear(struct device_status *status);
+
+struct vm_status {
+    const char *name;
+    enum vm_type type;
+    enum vm_state state;
+    const char *why; // SILENT: why; else ""
+    bool known;      // false: it is not known yet whether it runs
+    bool configured; // false: the configuration no longer names it
+    bool suspended;
+    uint64_t instance; // of its process, 0 if it does not run or cannot be told
+    size_t attached;   // devices in it
+    size_t waiting;    // devices that are to be in it and are not
+    uint64_t since;    // when its state last changed
+};
+size_t reconcile_vm_count(const struct reconcile *reconcile) CHECKED;
+void reconcile_vm_status(const struct reconcile *reconcile, size_t index, struct vm_status *status);

@@ -14,6 +14,11 @@ void device_record_free(struct device_record *record)
     verdict_clear(&record->verdict_held);
     free(record->trouble_text);
     free(record->said_text);
+    free(record->said_reason);
+    free(record->chosen);
+    free(record->picked);
+    free(record->asked_text);
+    free(record->select_text);
     free(record);
 }
 
@@ -27,6 +32,10 @@ void device_record_decide(struct reconcile *reconcile, struct device_record *rec
     struct device held = *record->device; // what a VM has, the host cannot have begun to live on
     held.host_use = NULL;
     policy_decide(reconcile->config, &held, &record->verdict_held);
+    const struct group *group = record->verdict_held.group;
+    free(steal_pointer(&record->select_text));
+    if (record->verdict_held.kind == VERDICT_ALLOWED && group->chooses)
+        record->select_text = group_list_vms(group);
 }
 
 void device_record_add(struct reconcile *reconcile, struct device *device, bool plugged, uint64_t now)
@@ -36,7 +45,8 @@ void device_record_add(struct reconcile *reconcile, struct device *device, bool 
     record->order = ++reconcile->order;
     record->plugged = plugged;
     record->managed = plugged || reconcile_memory_managed(reconcile, device);
-    record->not_before = now;
+    record->not_before = record->since = now;
+    device_record_recall(reconcile, record);
     device_record_decide(reconcile, record);
     reconcile->devices = memory_resize(reconcile->devices, reconcile->device_count + 1, sizeof(struct device_record *));
     reconcile->devices[reconcile->device_count++] = record;
@@ -48,6 +58,7 @@ void device_record_change(struct reconcile *reconcile, struct device_record *rec
     struct device *before = record->device;
     record->device = device_reference(device);
     device_release(before);
+    device_record_recall(reconcile, record);
     device_record_decide(reconcile, record);
     device_record_retry(record, false, now);
 }
@@ -107,52 +118,30 @@ void device_record_fail(struct reconcile *reconcile, struct device_record *recor
     record->not_before = now + reconcile_delay(reconcile, ++record->failures);
 }
 
-static bool is_object_of(const struct holding *holding, const struct device_record *record)
+// Whether its VM is suspended, and it with it.
+static bool is_suspended(const struct device_record *record, const struct vm_record *vm)
 {
-    return holding->attachment.ours && holding->attachment.instance == record->device->instance;
+    return vm && vm->suspended && record->device->kind == DEVICE_USB &&
+           !device_record_verdict(record)->group->skip_on_suspend;
 }
 
-struct holding *device_record_keeper(const struct vm_record *vm, const struct device_record *record)
-{
-    for (size_t i = 0; i < vm->holding_count; i++) {
-        struct holding *holding = &vm->holdings[i];
-        if (is_object_of(holding, record) && !holding->attachment.dead && !holding->pending)
-            return holding;
-    }
-    return NULL;
-}
-
-static struct holding *any_object(const struct vm_record *vm, const struct device_record *record)
-{
-    for (size_t i = 0; i < vm->holding_count; i++)
-        if (is_object_of(&vm->holdings[i], record))
-            return &vm->holdings[i];
-    return NULL;
-}
-
-// An attach of it is on its way, or was and its outcome is not known.
-static bool is_on_its_way(const struct vm_record *vm, const struct device_record *record)
-{
-    if (vm->flight.busy && !vm->flight.orphan && vm->flight.device &&
-        vm->flight.device->instance == record->device->instance)
-        return true;
-    return vm->doubt && vm->doubt->instance == record->device->instance;
-}
-
-void device_record_update(struct reconcile *reconcile, struct device_record *record)
+void device_record_update(struct reconcile *reconcile, struct device_record *record, uint64_t now)
 {
     record->held = false;
     for (size_t i = 0; i < reconcile->vm_count; i++) {
         const struct vm_record *vm = reconcile->vms[i];
-        if (any_object(vm, record))
+        if (device_record_object(vm, record))
             record->managed = true;
-        if (device_record_keeper(vm, record) || is_on_its_way(vm, record))
+        if (device_record_keeper(vm, record) || device_record_flies(vm, record))
             record->held = true;
     }
-    const struct verdict *verdict = record->held ? &record->verdict_held : &record->verdict;
     struct vm_record *wanted = NULL;
-    if (verdict->kind == VERDICT_ALLOWED && (record->managed || reconcile->attach_connected))
-        wanted = vm_record_find(reconcile, verdict->group->vms[0]);
+    if (device_record_verdict(record)->kind == VERDICT_ALLOWED && (record->managed || reconcile->attach_connected) &&
+        !record->detached)
+        wanted = device_record_choose(reconcile, record, now);
+    record->rests = is_suspended(record, wanted) ? wanted : NULL;
+    if (record->rests)
+        wanted = NULL;
     if (wanted != record->wanted)
         clear_trouble(record);
     record->wanted = wanted;
@@ -178,12 +167,19 @@ static bool set(struct saying *saying, enum device_state state, enum why why, co
     return true;
 }
 
+// Whether nothing but a person's word is missing.
+static bool is_asked_about(const struct device_record *record)
+{
+    return device_record_verdict(record)->kind == VERDICT_ALLOWED && !record->wanted && !record->rests &&
+           !record->detached && record->selection == SELECTION_ASKS;
+}
+
 // A VM that has it and is to let it go, which WANTED (may be NULL) waits for.
 static bool judge_holder(const struct vm_record *vm, struct device_record *record, const char *reason)
 {
-    const struct holding *holding = any_object(vm, record);
+    const struct holding *holding = device_record_object(vm, record);
     struct saying *now = &record->now;
-    if (!holding && !is_on_its_way(vm, record))
+    if (!holding && !device_record_flies(vm, record))
         return false;
     if (vm->silent)
         set(now, STATE_DETACHING, WHY_SILENT, vm, vm->why);
@@ -195,6 +191,12 @@ static bool judge_holder(const struct vm_record *vm, struct device_record *recor
         set(now, STATE_DETACHING, WHY_DEAD, vm, NULL);
     else if (record->wanted)
         set(now, STATE_DETACHING, WHY_MOVES, vm, record->wanted->name);
+    else if (record->rests)
+        set(now, STATE_DETACHING, WHY_SUSPENDS, vm, record->rests->name);
+    else if (record->detached)
+        set(now, STATE_DETACHING, WHY_TAKEN, vm, NULL);
+    else if (is_asked_about(record))
+        set(now, STATE_DETACHING, WHY_SELECT, vm, record->select_text);
     else
         set(now, STATE_DETACHING, WHY_VERDICT, vm, reason);
     return true;
@@ -204,7 +206,7 @@ static bool judge_holders(const struct reconcile *reconcile, struct device_recor
 {
     for (size_t i = 0; i < reconcile->vm_count; i++) {
         const struct vm_record *vm = reconcile->vms[i];
-        if (vm == record->wanted && !any_object(vm, record))
+        if (vm == record->wanted && !device_record_object(vm, record))
             continue; // its own attach is nothing to wait for
         if (judge_holder(vm, record, reason))
             return true;
@@ -275,9 +277,25 @@ static bool judge_rest(const struct reconcile *reconcile, const struct vm_record
     return judge_foreign(reconcile, record);
 }
 
+// A device that no VM shall have now.
+static void judge_unwanted(struct device_record *record, const struct verdict *verdict)
+{
+    struct saying *now = &record->now;
+    if (verdict->kind != VERDICT_ALLOWED)
+        set(now, STATE_HOST, WHY_VERDICT, NULL, verdict->reason);
+    else if (record->detached)
+        set(now, STATE_HOST, WHY_DETACHED, NULL, NULL);
+    else if (record->rests)
+        set(now, STATE_WAITS, WHY_SUSPENDED, record->rests, NULL);
+    else if (is_asked_about(record))
+        set(now, STATE_WAITS, WHY_SELECT, NULL, record->select_text);
+    else
+        set(now, STATE_IGNORED, WHY_IGNORED, NULL, NULL);
+}
+
 void device_record_judge(const struct reconcile *reconcile, struct device_record *record)
 {
-    const struct verdict *verdict = record->held ? &record->verdict_held : &record->verdict;
+    const struct verdict *verdict = device_record_verdict(record);
     const struct vm_record *wanted = record->wanted;
     const struct vm_record *unlisted = gate(reconcile, record);
     struct saying *now = &record->now;
@@ -290,12 +308,8 @@ void device_record_judge(const struct reconcile *reconcile, struct device_record
     }
     if (judge_holders(reconcile, record, verdict->reason))
         return;
-    if (!wanted && verdict->kind == VERDICT_ALLOWED) {
-        set(now, STATE_IGNORED, WHY_IGNORED, NULL, NULL);
-        return;
-    }
     if (!wanted) {
-        set(now, STATE_HOST, WHY_VERDICT, NULL, verdict->reason);
+        judge_unwanted(record, verdict);
         return;
     }
     if (judge_vm(wanted, record) || judge_rest(reconcile, wanted, record, unlisted))

@@ -41,3 +41,39 @@ bool vm_record_served(const struct vm_record *vm)
         return true;
     return vm->up && (!vm->heard || vm->flight.busy || vm->doubt || has_ours(vm));
 }
+
+static bool is_object_of(const struct holding *holding, const struct device_record *record)
+{
+    return holding->attachment.ours && holding->attachment.instance == record->device->instance;
+}
+
+struct holding *device_record_keeper(const struct vm_record *vm, const struct device_record *record)
+{
+    for (size_t i = 0; i < vm->holding_count; i++) {
+        struct holding *holding = &vm->holdings[i];
+        if (is_object_of(holding, record) && !holding->attachment.dead && !holding->pending)
+            return holding;
+    }
+    return NULL;
+}
+
+const struct holding *device_record_object(const struct vm_record *vm, const struct device_record *record)
+{
+    for (size_t i = 0; i < vm->holding_count; i++)
+        if (is_object_of(&vm->holdings[i], record))
+            return &vm->holdings[i];
+    return NULL;
+}
+
+bool device_record_flies(const struct vm_record *vm, const struct device_record *record)
+{
+    if (vm->flight.busy && !vm->flight.orphan && vm->flight.device &&
+        vm->flight.device->instance == record->device->instance)
+        return true;
+    return vm->doubt && vm->doubt->instance == record->device->instance;
+}
+
+const struct verdict *device_record_verdict(const struct device_record *record)
+{
+    return record->held ? &record->verdict_held : &record->verdict;
+}

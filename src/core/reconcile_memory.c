@@ -251,6 +251,15 @@ const char *reconcile_memory_holder(const struct reconcile *reconcile, const str
     return NULL;
 }
 
+bool reconcile_memory_names(const struct reconcile *reconcile, const struct device *device, const char *vm)
+{
+    for (size_t i = 0; i < reconcile->remembered.count; i++)
+        if (string_equal(reconcile->remembered.devices[i].vm, vm) &&
+            same_plug(&reconcile->remembered.devices[i], device))
+            return true;
+    return false;
+}
+
 bool reconcile_memory_managed(const struct reconcile *reconcile, const struct device *device)
 {
     for (size_t i = 0; i < reconcile->remembered.count; i++)

@@ -43,6 +43,7 @@ bool reconcile_pop(struct reconcile *reconcile, struct output *output)
     output->vm = message->vm;
     output->reason = message->reason;
     output->gone = message->gone;
+    output->plugged = message->plugged;
     return true;
 }
 
@@ -84,9 +85,14 @@ static const struct phrase phrases[] = {
     [WHY_LEAVING] = {"", true, " has been asked to let go of it and has not done so yet", false, ""},
     [WHY_DEAD] = {"", true, " has lost hold of it; it is taken out and put in again", false, ""},
     [WHY_STUCK] = {"", true, " does not let go of it: ", true, ""},
+    [WHY_DETACHED] = {"a person took it out; attach it to put it back", false, "", false, ""},
+    [WHY_TAKEN] = {"a person takes it out of ", true, "", false, ""},
+    [WHY_SELECT] = {"waiting for a choice between ", false, "", true, ""},
+    [WHY_SUSPENDED] = {"", true, " is suspended", false, ""},
+    [WHY_SUSPENDS] = {"it is taken out of ", true, ", for ", true, " is suspended"},
 };
 
-static char *saying_text(const struct saying *saying)
+char *reconcile_saying_text(const struct saying *saying)
 {
     const struct phrase *phrase = &phrases[saying->why];
     struct text text = {0};
@@ -100,7 +106,7 @@ static char *saying_text(const struct saying *saying)
     return text_take(&text);
 }
 
-void reconcile_say_device(struct reconcile *reconcile, struct device_record *record)
+void reconcile_say_device(struct reconcile *reconcile, struct device_record *record, uint64_t time)
 {
     const struct saying *now = &record->now, *said = &record->said_saying;
     uint64_t vm = now->vm ? now->vm->id : 0;
@@ -115,12 +121,33 @@ void reconcile_say_device(struct reconcile *reconcile, struct device_record *rec
     record->said_vm = vm;
     free(record->said_text);
     record->said_text = string_copy(now->text);
+    free(record->said_reason);
+    record->said_reason = reconcile_saying_text(now);
+    record->since = time;
     struct message *message = queue_new(reconcile, OUTPUT_DEVICE);
     message->device = device_reference(record->device);
     message->state = now->state;
-    message->verdict = record->held ? record->verdict_held.kind : record->verdict.kind;
+    message->verdict = device_record_verdict(record)->kind;
     message->vm = now->vm ? string_copy(now->vm->name) : NULL;
-    message->reason = saying_text(now);
+    message->reason = string_copy(record->said_reason);
+    message->plugged = record->plugged;
+}
+
+void reconcile_say_selection(struct reconcile *reconcile, struct device_record *record)
+{
+    if (record->now.why != WHY_SELECT) {
+        free(steal_pointer(&record->asked_text));
+        return;
+    }
+    if (string_equal(record->asked_text, record->select_text))
+        return;
+    free(record->asked_text);
+    record->asked_text = string_copy(record->select_text);
+    struct message *message = queue_new(reconcile, OUTPUT_SELECT);
+    message->device = device_reference(record->device);
+    message->state = record->now.state;
+    message->verdict = device_record_verdict(record)->kind;
+    message->reason = reconcile_saying_text(&record->now);
 }
 
 void reconcile_say_gone(struct reconcile *reconcile, const struct device_record *record)
@@ -133,9 +160,10 @@ void reconcile_say_gone(struct reconcile *reconcile, const struct device_record 
     message->verdict = record->verdict.kind;
     message->reason = string_copy("it was unplugged");
     message->gone = true;
+    message->plugged = record->plugged;
 }
 
-static enum vm_state vm_state_of(const struct vm_record *vm)
+enum vm_state reconcile_vm_state(const struct vm_record *vm)
 {
     if (!vm->up)
         return VM_STATE_DOWN;
@@ -144,15 +172,16 @@ static enum vm_state vm_state_of(const struct vm_record *vm)
     return vm->heard ? VM_STATE_ANSWERS : VM_STATE_STARTING;
 }
 
-void reconcile_say_vm(struct reconcile *reconcile, struct vm_record *vm)
+void reconcile_say_vm(struct reconcile *reconcile, struct vm_record *vm, uint64_t now)
 {
     if (!vm->known || !vm_record_served(vm))
         return;
-    enum vm_state state = vm_state_of(vm);
+    enum vm_state state = reconcile_vm_state(vm);
     if (vm->said && state == vm->said_state)
         return;
     vm->said = true;
     vm->said_state = state;
+    vm->since = now;
     struct text why = {0};
     if (state == VM_STATE_SILENT)
         text_add_safe(&why, vm->why, REASON_MAX);

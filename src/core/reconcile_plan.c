@@ -124,17 +124,21 @@ void reconcile_settle(struct reconcile *reconcile, uint64_t now)
     if (!reconcile->config)
         return;
     for (size_t i = 0; i < reconcile->device_count; i++)
-        device_record_update(reconcile, reconcile->devices[i]);
+        device_record_update(reconcile, reconcile->devices[i], now);
     for (size_t i = 0; i < reconcile->device_count; i++) {
         device_record_judge(reconcile, reconcile->devices[i]);
         look_at_foreign(reconcile, reconcile->devices[i], now);
+        if (reconcile->devices[i]->now.why == WHY_SELECT)
+            (void)due(reconcile, device_record_selects_until(reconcile, reconcile->devices[i]), now);
     }
     for (size_t i = 0; i < reconcile->vm_count; i++) {
         plan_vm(reconcile, reconcile->vms[i], now);
-        reconcile_say_vm(reconcile, reconcile->vms[i]);
+        reconcile_say_vm(reconcile, reconcile->vms[i], now);
     }
-    for (size_t i = 0; i < reconcile->device_count; i++)
-        reconcile_say_device(reconcile, reconcile->devices[i]);
+    for (size_t i = 0; i < reconcile->device_count; i++) {
+        reconcile_say_device(reconcile, reconcile->devices[i], now);
+        reconcile_say_selection(reconcile, reconcile->devices[i]);
+    }
     reconcile->memory_now = reconcile_memory_digest(reconcile);
 }
 

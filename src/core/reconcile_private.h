@@ -6,24 +6,29 @@
 
 // Why a device is in its state; with the VM and the text beside it, it makes the reason.
 enum why {
-    WHY_VERDICT,  // text: what policy says
-    WHY_IGNORED,  // there before us, and -a was not given
-    WHY_UNSERVED, // its VM cannot be served; text: its type
-    WHY_AT_START, // an input device, and its VM takes those only at its start
-    WHY_UNKNOWN,  // not known yet whether its VM runs
-    WHY_DOWN,     // its VM does not run
-    WHY_STARTING, // its VM has not answered yet
-    WHY_SILENT,   // its VM does not answer; text: why
-    WHY_MAYBE,    // another VM may have it; text: that VM's name
-    WHY_UNLISTED, // a VM that could have it has not said yet what it has
-    WHY_OLD,      // its VM still has the device that was in its place before
-    WHY_FOREIGN,  // another tool has put it into a VM; text: the object
-    WHY_TROUBLE,  // text: what the VM said to the last attempt
-    WHY_EJECTED,  // the guest took it out
-    WHY_MOVES,    // a VM has it, another shall have it; text: the other's name
-    WHY_LEAVING,  // its VM has been asked to let go of it
-    WHY_DEAD,     // its VM holds an object that has lost the device
-    WHY_STUCK,    // a VM does not let go of it; text: what it said
+    WHY_VERDICT,   // text: what policy says
+    WHY_IGNORED,   // there before us, and -a was not given
+    WHY_UNSERVED,  // its VM cannot be served; text: its type
+    WHY_AT_START,  // an input device, and its VM takes those only at its start
+    WHY_UNKNOWN,   // not known yet whether its VM runs
+    WHY_DOWN,      // its VM does not run
+    WHY_STARTING,  // its VM has not answered yet
+    WHY_SILENT,    // its VM does not answer; text: why
+    WHY_MAYBE,     // another VM may have it; text: that VM's name
+    WHY_UNLISTED,  // a VM that could have it has not said yet what it has
+    WHY_OLD,       // its VM still has the device that was in its place before
+    WHY_FOREIGN,   // another tool has put it into a VM; text: the object
+    WHY_TROUBLE,   // text: what the VM said to the last attempt
+    WHY_EJECTED,   // the guest took it out
+    WHY_MOVES,     // a VM has it, another shall have it; text: the other's name
+    WHY_LEAVING,   // its VM has been asked to let go of it
+    WHY_DEAD,      // its VM holds an object that has lost the device
+    WHY_STUCK,     // a VM does not let go of it; text: what it said
+    WHY_DETACHED,  // a person took it out for good
+    WHY_TAKEN,     // the same, and a VM has it still
+    WHY_SELECT,    // a person is asked which VM shall have it; text: their names
+    WHY_SUSPENDED, // its VM is suspended
+    WHY_SUSPENDS,  // the same, and a VM has it still; text: the suspended VM's name
 };
 
 struct saying {
@@ -32,6 +37,9 @@ struct saying {
     const struct vm_record *vm; // may be NULL
     const char *text;           // NULL where the reason has none
 };
+
+// Whether a person is asked which of several VMs shall have a device.
+enum selection { SELECTION_NONE, SELECTION_ASKS, SELECTION_OVER };
 
 enum trouble { TROUBLE_NONE, TROUBLE_RETRY, TROUBLE_REFUSED };
 
@@ -45,6 +53,16 @@ struct device_record {
     bool gated;                           // some VM that may have it has not said so yet
     struct verdict verdict, verdict_held; // the latter as if the host did not live on it
     struct vm_record *wanted;             // the VM that shall have it, NULL: none
+    struct vm_record *rests;              // the VM that shall have it when it is resumed; wanted is NULL then
+
+    char *chosen;           // the VM that was chosen for it last; NULL: none
+    bool detached;          // a person took it out for good
+    char *picked;           // the VM that a person named for this very plug; NULL: none
+    struct vm_record *seat; // the VM of several that it was to be in last; it stays with it until that one goes down
+    enum selection selection;
+    uint64_t asked_at; // when the selection began
+    char *asked_text;  // what was asked, NULL: nothing yet
+    char *select_text; // the VMs to choose from, "vm1 and vm2"; NULL: its group does not choose
 
     enum trouble trouble; // how the last attempt ended
     char *trouble_text;
@@ -61,6 +79,8 @@ struct device_record {
     struct saying said_saying; // vm and text are not to be followed
     uint64_t said_vm;          // id of that VM, 0: none
     char *said_text;
+    char *said_reason;
+    uint64_t since; // when that was said, or it arrived
 };
 
 // An object in a VM, as its last list shows it.
@@ -97,6 +117,7 @@ struct vm_record {
     uint64_t id;
     enum vm_type type;
     bool configured;
+    bool suspended; // USB devices stay out of it
     bool known, up;
     uint64_t instance;
     bool first_list_due; // what an earlier run left in it is not known yet
@@ -117,6 +138,7 @@ struct vm_record {
     struct plan plan;
     bool said;
     enum vm_state said_state;
+    uint64_t since; // when that was said, or it was first named
 };
 
 // An output on its way; owns what it points to.
@@ -127,7 +149,7 @@ struct message {
     enum vm_state vm_state;
     enum verdict_kind verdict;
     char *vm, *reason;
-    bool gone;
+    bool gone, plugged;
 };
 
 struct reconcile {
@@ -142,6 +164,8 @@ struct reconcile {
     size_t vm_count;
     struct memory remembered; // of an earlier run, as far as it is not settled
     uint64_t memory_saved, memory_now;
+    struct choices choices; // of people
+    bool choices_changed;   // since the last OUTPUT_CHOICES
     struct message *queue;
     size_t queue_first, queue_count, queue_room;
     struct message current; // what the last output borrows from
@@ -159,11 +183,24 @@ struct device_record *device_record_at(const struct reconcile *reconcile, const 
 struct vm_record *vm_record_find(const struct reconcile *reconcile, const char *name);
 // The reconciler has work to do there, or wants to know about it.
 bool vm_record_served(const struct vm_record *vm);
+// The object that makes RECORD attached in VM, or NULL.
+struct holding *device_record_keeper(const struct vm_record *vm, const struct device_record *record);
+// Any object of it in VM, or NULL.
+const struct holding *device_record_object(const struct vm_record *vm, const struct device_record *record);
+// An attach of it is on its way, or was and its outcome is not known.
+bool device_record_flies(const struct vm_record *vm, const struct device_record *record);
+// What policy says of it where it is: the host cannot have begun to live on what a VM has.
+const struct verdict *device_record_verdict(const struct device_record *record);
 
 // reconcile_output.c
-void reconcile_say_device(struct reconcile *reconcile, struct device_record *record);
+void reconcile_say_device(struct reconcile *reconcile, struct device_record *record, uint64_t now);
+// Asks a person, once for each list of VMs to choose from.
+void reconcile_say_selection(struct reconcile *reconcile, struct device_record *record);
 void reconcile_say_gone(struct reconcile *reconcile, const struct device_record *record);
-void reconcile_say_vm(struct reconcile *reconcile, struct vm_record *vm);
+void reconcile_say_vm(struct reconcile *reconcile, struct vm_record *vm, uint64_t now);
+// The reason in words; free with free().
+char *reconcile_saying_text(const struct saying *saying) CHECKED;
+enum vm_state reconcile_vm_state(const struct vm_record *vm) CHECKED;
 void reconcile_note(struct reconcile *reconcile, const struct vm_record *vm, const char *before, const char *object,
                     const char *after);
 bool reconcile_pop(struct reconcile *reconcile, struct output *output);
@@ -178,6 +215,8 @@ void reconcile_memory_scanned(struct reconcile *reconcile);
 // The VM other than EXCEPT that a remembered entry says may have it, or NULL.
 const char *reconcile_memory_holder(const struct reconcile *reconcile, const struct device *device,
                                     const struct vm_record *except);
+// Whether a remembered entry says that the VM of that name may have it.
+bool reconcile_memory_names(const struct reconcile *reconcile, const struct device *device, const char *vm);
 // Takes what is remembered of a device that was just seen: whether it is managed.
 bool reconcile_memory_managed(const struct reconcile *reconcile, const struct device *device);
 // The place that is remembered for an instance, or NULL.
@@ -191,18 +230,31 @@ void device_record_remove(struct reconcile *reconcile, struct device_record *rec
 void device_record_free(struct device_record *record);
 void device_record_decide(struct reconcile *reconcile, struct device_record *record);
 // Which VM shall have it now.
-void device_record_update(struct reconcile *reconcile, struct device_record *record);
+void device_record_update(struct reconcile *reconcile, struct device_record *record, uint64_t now);
 // Its state and reason now, and whether it is ready.
 void device_record_judge(const struct reconcile *reconcile, struct device_record *record);
 // News: tries again at once. EJECTED: also what its guest took out.
 void device_record_retry(struct device_record *record, bool ejected, uint64_t now);
 void device_record_fail(struct reconcile *reconcile, struct device_record *record, enum trouble trouble,
                         const char *text, uint64_t now);
-// The object that makes RECORD attached in VM, or NULL.
-struct holding *device_record_keeper(const struct vm_record *vm, const struct device_record *record);
+
+// reconcile_choose.c
+bool group_names(const struct group *group, const char *vm);
+// "vm1, vm2 and vm3"; free with free().
+char *group_list_vms(const struct group *group) CHECKED;
+// What people decided about it, after that or the device has changed.
+void device_record_recall(const struct reconcile *reconcile, struct device_record *record);
+// A new configuration: whether a person is to be asked (again).
+void device_record_reconsider(struct device_record *record);
+// Which VM of its group shall have it; NULL: none yet, for a person is asked.
+struct vm_record *device_record_choose(const struct reconcile *reconcile, struct device_record *record, uint64_t now);
+// The VM of its group that is meant when nobody names one.
+const char *device_record_meant(const struct reconcile *reconcile, const struct device_record *record);
+// When it need not wait for a person any more; UINT64_MAX: never.
+uint64_t device_record_selects_until(const struct reconcile *reconcile, const struct device_record *record);
 
 // reconcile_vms.c
-void vm_record_add(struct reconcile *reconcile, const struct vm_config *config);
+void vm_record_add(struct reconcile *reconcile, const struct vm_config *config, uint64_t now);
 void vm_record_free(struct vm_record *vm);
 void vm_record_down(struct reconcile *reconcile, struct vm_record *vm, uint64_t now);
 void vm_record_up(struct reconcile *reconcile, struct vm_record *vm, uint64_t instance, uint64_t now);

@@ -75,7 +75,7 @@ static void holding_left(struct reconcile *reconcile, const struct vm_record *vm
         record->not_before = now + reconcile_delay(reconcile, ++record->deaths);
     if (holding->asked || holding->attachment.dead || vm->uncertain || elsewhere)
         return;
-    device_record_update(reconcile, record);
+    device_record_update(reconcile, record, now);
     if (record->wanted == vm)
         record->ejected = true;
 }

@@ -5,7 +5,7 @@
 #include "core/reconcile_private.h"
 #include "util/text.h"
 
-void vm_record_add(struct reconcile *reconcile, const struct vm_config *config)
+void vm_record_add(struct reconcile *reconcile, const struct vm_config *config, uint64_t now)
 {
     struct vm_record *vm = vm_record_find(reconcile, config->name);
     if (!vm) {
@@ -13,6 +13,7 @@ void vm_record_add(struct reconcile *reconcile, const struct vm_config *config)
         vm->name = string_copy(config->name);
         vm->id = ++reconcile->order;
         vm->first_list_due = true;
+        vm->since = now;
         reconcile->vms = memory_resize(reconcile->vms, reconcile->vm_count + 1, sizeof(struct vm_record *));
         reconcile->vms[reconcile->vm_count++] = vm;
     }
@@ -95,6 +96,13 @@ static void forget_trouble(struct reconcile *reconcile, const struct vm_record *
     }
 }
 
+static void leave_seats(const struct reconcile *reconcile, const struct vm_record *vm)
+{
+    for (size_t i = 0; i < reconcile->device_count; i++)
+        if (reconcile->devices[i]->seat == vm)
+            reconcile->devices[i]->seat = NULL;
+}
+
 void vm_record_down(struct reconcile *reconcile, struct vm_record *vm, uint64_t now)
 {
     vm->known = true;
@@ -103,6 +111,7 @@ void vm_record_down(struct reconcile *reconcile, struct vm_record *vm, uint64_t 
     vm->first_list_due = false;
     forget(vm);
     forget_trouble(reconcile, vm, now);
+    leave_seats(reconcile, vm);
     reconcile_memory_settle(reconcile, vm, 0);
 }
 

@@ -70,6 +70,16 @@ static void report_device(struct report *report, struct text *text, const struct
     text_add_safe(text, output->reason, REASON_MAX);
 }
 
+static void report_selection(struct report *report, struct text *text, const struct output *output)
+{
+    CLEANUP(cleanup_free) char *title = device_title(output->device);
+    report->level = LOG_LEVEL_DEBUG; // its state has been said already
+    report->device = safe(output->device->key);
+    report->subject.verdict = "asked";
+    text_printf(text, "%s: people are asked: ", title);
+    text_add_safe(text, output->reason, REASON_MAX);
+}
+
 static void report_vm(struct report *report, struct text *text, const struct output *output)
 {
     text_add_safe(text, output->vm, FIELD_MAX);
@@ -112,7 +122,9 @@ void report_output(struct report *report, const struct output *output)
         report_device(report, &text, output);
     else if (output->kind == OUTPUT_VM)
         report_vm(report, &text, output);
-    else
+    else if (output->kind == OUTPUT_SELECT)
+        report_selection(report, &text, output);
+    else if (output->kind == OUTPUT_NOTE)
         report_note(report, &text, output);
     report->vm = safe(output->vm);
     report->subject.device = report->device;

@@ -12,7 +12,8 @@ struct report {
     char *device, *vm;          // owned, safe for logs; may be NULL
 };
 
-// Fills REPORT, which report_clear clears. OUTPUT is of a DEVICE, a VM or a NOTE.
+// Fills REPORT, which report_clear clears. OUTPUT is of a DEVICE, a SELECT, a VM or a NOTE; of any other kind
+// there is nothing to say, and the text is empty.
 void report_output(struct report *report, const struct output *output);
 void report_clear(struct report *report);
 

@@ -1,4 +1,4 @@
-// Reading of rules, by a table for each kind, and matching.
+// Reading of rules, by a table for each kind.
 #include "core/rule.h"
 
 #include <stdio.h>
@@ -6,36 +6,10 @@
 
 #include "util/text.h"
 
-#define GLOB_LENGTH_MAX 255
 #define PORT_NUMBER_MAX 65535
 
 #define LENGTH(array) (sizeof(array) / sizeof(*(array)))
-#define BIT(number) (UINT64_C(1) << (number))
-
-// Keys of a rule; the match fields come before the others.
-enum usb_key {
-    USB_VENDOR_ID,
-    USB_PRODUCT_ID,
-    USB_VENDOR_NAME,
-    USB_PRODUCT_NAME,
-    USB_BUS,
-    USB_PORT,
-    USB_INTERFACE_CLASS,
-    USB_INTERFACE_SUBCLASS,
-    USB_INTERFACE_PROTOCOL,
-    USB_DEVICE_CLASS,
-    USB_DEVICE_SUBCLASS,
-    USB_DEVICE_PROTOCOL,
-    USB_REMOVABLE,
-    USB_DRIVER_PATH,
-    USB_SERIAL,
-    USB_PORT_PATH,
-    USB_ID_PATH,
-    USB_FIELDS,
-};
-enum input_key { INPUT_NAME, INPUT_PATH_TAG, INPUT_PROPERTY, INPUT_VALUE, INPUT_FIELDS };
-enum pci_key { PCI_ADDRESS, PCI_VENDOR, PCI_DEVICE, PCI_CLASS, PCI_SUBCLASS, PCI_PROG_IF, PCI_FIELDS };
-enum acpi_key { ACPI_TABLE, ACPI_USER, ACPI_GROUP, ACPI_FIELDS = ACPI_USER };
+#define BIT(number) RULE_FIELD(number)
 
 static void read_pattern(const struct reader *value, const struct reader_key *key, void *place)
 {
@@ -118,27 +92,20 @@ static void read_address(const struct reader *value, const struct reader_key *ke
     const char *text = reader_string(value);
     if (!text)
         return;
-    unsigned domain = 0, bus, device, function;
-    int end = 0, short_end = 0;
-    bool full = strlen(text) <= 16 && sscanf(text, "%4x:%2x:%2x.%1o%n", &domain, &bus, &device, &function, &end) == 4;
-    if (!full) {
-        domain = 0;
-        full = strlen(text) <= 16 && sscanf(text, "%2x:%2x.%1o%n", &bus, &device, &function, &short_end) == 3;
-        end = short_end;
-    }
-    if (!full || text[end] || device > 0x1f || text[strspn(text, "0123456789abcdefABCDEF:.")]) {
+    char *canonical = device_parse_pci_address(text);
+    if (!canonical) {
         reader_error(value, "must be a PCI address such as \"0000:00:14.3\"");
         return;
     }
     char **address = place;
     free(*address);
-    *address = string_printf("%04x:%02x:%02x.%o", domain, bus, device, function);
+    *address = canonical;
 }
 
 #define PLACE(member) offsetof(struct rule, member)
 #define BYTE(member) reader_number, PLACE(member), 0, 255
 #define NUMBER(member) reader_number, PLACE(member), 1, PORT_NUMBER_MAX
-#define GLOB(member) PLACE(member), 0, GLOB_LENGTH_MAX
+#define GLOB(member) PLACE(member), 0, RULE_GLOB_MAX
 #define PATTERN(member) read_pattern, PLACE(member), 0, 0
 // Both switches are only checked by these; reader_disabled has the last word.
 #define COMMON                                                                                                         \
@@ -251,12 +218,18 @@ static void check(const struct reader *reader, const struct rule *rule, size_t e
         note_differences(reader, rule);
 }
 
+const char *rule_field_name(enum rule_kind kind, unsigned field)
+{
+    return kinds[kind].keys[field].name;
+}
+
 struct rule *rule_read(const struct reader *reader, enum rule_kind kind)
 {
     struct rule *rule = memory_new(1, sizeof(*rule));
     size_t errors_before = reader->report->errors.count;
     rule->kind = kind;
     rule->path = reader_path(reader);
+    rule->index = reader->index;
     rule->fields = reader_object(reader, kinds[kind].keys, kinds[kind].count, kinds[kind].unknown, rule);
     rule->disabled = reader_disabled(reader);
     check(reader, rule, errors_before);
@@ -278,172 +251,4 @@ void rule_free(struct rule *rule)
     for (size_t i = 0; i < LENGTH(texts); i++)
         free(texts[i]);
     free(rule);
-}
-
-// A field that is not given fits; one that the device does not have does not.
-static bool pattern_fits(const struct pattern *pattern, const char *subject, bool otherwise)
-{
-    return !pattern || (subject && pattern_matches(pattern, subject, otherwise));
-}
-
-static bool glob_fits(const char *glob, const char *subject)
-{
-    return !glob || (subject && strlen(subject) <= GLOB_LENGTH_MAX && pattern_glob(glob, subject));
-}
-
-static bool number_fits(const struct rule *rule, unsigned field, unsigned wanted, unsigned number)
-{
-    return !(rule->fields & BIT(field)) || wanted == number;
-}
-
-// The name as udev's properties have it, where Python's users saw it: blanks are _, none at the ends,
-// and with OTHERS so is whatever is not common in file names.
-static char *udev_name(const char *name, bool others)
-{
-    static const char blanks[] = " \t\n\v\f\r";
-    char *result = memory_new(PATTERN_SUBJECT_MAX + 1, 1);
-    size_t length = 0;
-    name += strspn(name, blanks);
-    while (*name && length < PATTERN_SUBJECT_MAX) {
-        size_t run = strspn(name, blanks);
-        unsigned char byte = (unsigned char)*name;
-        bool plain = byte >= 0x80 || (byte >= 'a' && byte <= 'z') || (byte >= 'A' && byte <= 'Z') ||
-                     (byte >= '0' && byte <= '9') || strchr("#+-.:=@_\\", byte);
-        if (run > 0 && !name[run])
-            break;
-        result[length++] = run > 0 || (others && !plain) ? '_' : (char)byte;
-        name += run > 0 ? run : 1;
-    }
-    return result;
-}
-
-// Adds NAME, now owned, unless it is there already.
-static void name_add(char *names[RULE_NAMES_MAX], size_t *count, char *name)
-{
-    bool new = name != NULL;
-    for (size_t i = 0; new &&i < *count; i++)
-        new = strcmp(names[i], name) != 0;
-    if (new)
-        names[(*count)++] = name;
-    else
-        free(name);
-}
-
-// A name counts as the database has it and as the device reports it, raw and in udev's forms. Without
-// any it counts as empty, as it did in Python.
-static size_t names_make(char *names[RULE_NAMES_MAX], const char *database, const char *reported)
-{
-    size_t count = 0;
-    name_add(names, &count, string_copy(database));
-    name_add(names, &count, string_copy(reported));
-    name_add(names, &count, reported ? udev_name(reported, false) : NULL);
-    name_add(names, &count, reported ? udev_name(reported, true) : NULL);
-    if (count == 0)
-        name_add(names, &count, string_copy(""));
-    return count;
-}
-
-void rule_subject_init(struct rule_subject *subject, const struct device *device)
-{
-    *subject = (struct rule_subject){.device = device};
-    subject->vendor_count = names_make(subject->vendor, device->vendor_database, device->vendor_reported);
-    subject->product_count = names_make(subject->product, device->product_database, device->product_reported);
-}
-
-void rule_subject_clear(struct rule_subject *subject)
-{
-    for (size_t i = 0; i < subject->vendor_count; i++)
-        free(subject->vendor[i]);
-    for (size_t i = 0; i < subject->product_count; i++)
-        free(subject->product[i]);
-    *subject = (struct rule_subject){0};
-}
-
-static bool name_fits(const struct pattern *pattern, char *const names[RULE_NAMES_MAX], size_t count, bool otherwise)
-{
-    for (size_t i = 0; pattern && i < count; i++)
-        if (pattern_matches(pattern, names[i], otherwise))
-            return true;
-    return !pattern;
-}
-
-// Interface fields describe one and the same interface.
-static bool interface_fits(const struct rule *rule, const struct device *device)
-{
-    if (!(rule->fields & (BIT(USB_INTERFACE_CLASS) | BIT(USB_INTERFACE_SUBCLASS) | BIT(USB_INTERFACE_PROTOCOL))))
-        return true;
-    for (size_t i = 0; i < device->interface_count; i++) {
-        const struct usb_interface *interface = &device->interfaces[i];
-        if (number_fits(rule, USB_INTERFACE_CLASS, rule->interface_class, interface->class) &&
-            number_fits(rule, USB_INTERFACE_SUBCLASS, rule->interface_subclass, interface->subclass) &&
-            number_fits(rule, USB_INTERFACE_PROTOCOL, rule->interface_protocol, interface->protocol))
-            return true;
-    }
-    return false;
-}
-
-// The driver tells what a device is only where its interfaces do not: all unspecified or vendor's own.
-static bool driver_fits(const struct rule *rule, const struct device *device, bool otherwise)
-{
-    if (!rule->driver_path)
-        return true;
-    for (size_t i = 0; i < device->interface_count; i++)
-        if (device->interfaces[i].class != 0 && device->interfaces[i].class != 255)
-            return false;
-    for (size_t i = 0; i < device->driver_count; i++)
-        if (pattern_matches(rule->driver_path, device->drivers[i], otherwise))
-            return true;
-    return false;
-}
-
-static bool numbers_fit(const struct rule *rule, const struct device *device)
-{
-    return number_fits(rule, USB_VENDOR_ID, rule->vendor_id, device->vendor_id) &&
-           number_fits(rule, USB_PRODUCT_ID, rule->product_id, device->product_id) &&
-           number_fits(rule, USB_BUS, rule->bus, device->bus) &&
-           number_fits(rule, USB_PORT, rule->port, device->root_port) &&
-           number_fits(rule, USB_DEVICE_CLASS, rule->device_class, device->class) &&
-           number_fits(rule, USB_DEVICE_SUBCLASS, rule->device_subclass, device->subclass) &&
-           number_fits(rule, USB_DEVICE_PROTOCOL, rule->device_protocol, device->protocol);
-}
-
-static bool usb_matches(const struct rule *rule, const struct rule_subject *subject, bool otherwise)
-{
-    const struct device *device = subject->device;
-    bool removable = !rule->removable || (rule->removable & (1U << device->removable));
-    return numbers_fit(rule, device) && removable && interface_fits(rule, device) &&
-           pattern_fits(rule->serial, device->serial, otherwise) && glob_fits(rule->port_path, device->port_path) &&
-           glob_fits(rule->id_path, device->id_path) &&
-           name_fits(rule->vendor_name, subject->vendor, subject->vendor_count, otherwise) &&
-           name_fits(rule->product_name, subject->product, subject->product_count, otherwise) &&
-           driver_fits(rule, device, otherwise);
-}
-
-static bool property_fits(const struct rule *rule, const struct device *device)
-{
-    if (!rule->property)
-        return true;
-    size_t length = strlen(rule->property);
-    for (size_t i = 0; i < device->property_count; i++) {
-        const char *property = device->properties[i];
-        if (strncmp(property, rule->property, length) == 0 && property[length] == '=')
-            return strcmp(property + length + 1, rule->value) == 0;
-    }
-    return false;
-}
-
-static bool input_matches(const struct rule *rule, const struct rule_subject *subject, bool otherwise)
-{
-    return property_fits(rule, subject->device) &&
-           name_fits(rule->name, subject->product, subject->product_count, otherwise) &&
-           pattern_fits(rule->path_tag, subject->device->path_tag, otherwise);
-}
-
-bool rule_matches(const struct rule *rule, const struct rule_subject *subject, bool otherwise)
-{
-    if (rule->kind == RULE_USB && subject->device->kind == DEVICE_USB)
-        return usb_matches(rule, subject, otherwise);
-    if (rule->kind == RULE_INPUT && subject->device->kind == DEVICE_INPUT)
-        return input_matches(rule, subject, otherwise);
-    return false;
 }

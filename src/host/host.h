@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <systemd/sd-event.h>
 
+#include "core/choice.h"
 #include "core/device.h"
 #include "core/memory.h"
 #include "util/cleanup.h"
@@ -49,3 +50,9 @@ bool host_has(const struct device *device) CHECKED;
 // memory; a damaged one is said in the log and set aside. Save: atomic replace; negative errno.
 void host_load_memory(struct log *log, const char *path, struct memory *memory);
 int host_save_memory(const char *path, const struct memory *memory) CHECKED;
+
+// What people chose, kept on disk in PATH and a copy, PATH.previous. Load: reads the copy where the file is
+// missing or damaged, and no choices where both are; what is damaged is said in the log and kept under another
+// name. Save: both are replaced as a whole, one after the other; negative errno if not both are on disk then.
+void host_load_choices(struct log *log, const char *path, struct choices *choices);
+int host_save_choices(const char *path, const struct choices *choices) CHECKED;

@@ -1,103 +1,95 @@
-// The memory of an earlier run, in a file: read with a limit, replaced as a whole.
+// What outlives the daemon, in files: its own memory, and the choices of people.
 #include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "host/host.h"
-#include "host/sysfs.h"
+#include "host/store.h"
 #include "util/text.h"
 
-enum { RECORD_LENGTH_MAX = 1024 * 1024 };
+enum { MEMORY_LENGTH_MAX = 1024 * 1024, DAMAGED_SPARE_MAX = 9 };
 
-// Sets a damaged file aside, where somebody can look at it, and starts with an empty memory.
-static void set_aside(struct log *log, const char *path, const char *why)
+void host_load_memory(struct log *log, const char *path, struct memory *memory)
 {
-    CLEANUP(cleanup_free) char *aside = string_printf("%s.damaged", path);
+    CLEANUP(cleanup_free) char *text = NULL, *aside = NULL;
+    size_t length = 0;
+    CLEANUP(cleanup_free) char *why = store_read(path, MEMORY_LENGTH_MAX, &text, &length);
 
-    if (rename(path, aside) < 0)
+    *memory = (struct memory){0};
+    if (why == NULL && text != NULL)
+        why = memory_parse(text, length, memory);
+    if (why == NULL)
+        return;
+    aside = store_set_aside(path, 0);
+    if (aside == NULL)
         log_warning(log, "%s: %s; it is ignored, and cannot be renamed: %s", path, why, strerror(errno));
     else
         log_warning(log, "%s: %s; it is kept as %s, and what VMs hold is learnt from them", path, why, aside);
 }
 
-void host_load_memory(struct log *log, const char *path, struct memory *memory)
-{
-    CLEANUP(cleanup_free) char *bytes = NULL;
-    CLEANUP(cleanup_free) char *error_text = NULL;
-    size_t length = 0;
-    int error = sysfs_read(AT_FDCWD, path, RECORD_LENGTH_MAX + 1, &bytes, &length);
-
-    *memory = (struct memory){0};
-    if (error == -ENOENT)
-        return;
-    if (error < 0) {
-        log_warning(log, "%s: cannot be read: %s; what an earlier run knew is lost", path, strerror(-error));
-        return;
-    }
-    if (length > RECORD_LENGTH_MAX) {
-        set_aside(log, path, "too long to be ours");
-        return;
-    }
-    error_text = memory_parse(bytes, length, memory);
-    if (error_text != NULL)
-        set_aside(log, path, error_text);
-}
-
-// Makes the directory that PATH is in, and those above it.
-static int make_directories(const char *path)
-{
-    CLEANUP(cleanup_free) char *part = string_copy(path);
-
-    for (char *slash = strchr(part + 1, '/'); slash != NULL; slash = strchr(slash + 1, '/')) {
-        *slash = '\0';
-        if (mkdir(part, 0755) < 0 && errno != EEXIST)
-            return -errno;
-        *slash = '/';
-    }
-    return 0;
-}
-
-static int write_full(int fd, const char *text, size_t length)
-{
-    while (length > 0) {
-        ssize_t written = write(fd, text, length);
-        if (written < 0 && errno == EINTR)
-            continue;
-        if (written < 0)
-            return -errno;
-        text += written;
-        length -= (size_t)written;
-    }
-    return fsync(fd) < 0 ? -errno : 0;
-}
-
-static int write_new(const char *path, const char *text)
-{
-    CLEANUP(cleanup_close) int fd = -1;
-
-    // What a killed run has left there is no longer of use.
-    if (unlink(path) < 0 && errno != ENOENT)
-        return -errno;
-    fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (fd < 0)
-        return -errno;
-    return write_full(fd, text, strlen(text));
-}
-
 int host_save_memory(const char *path, const struct memory *memory)
 {
     CLEANUP(cleanup_free) char *text = memory_print(memory);
-    CLEANUP(cleanup_free) char *new = string_printf("%s.new", path);
-    int error = make_directories(path);
 
-    if (error >= 0)
-        error = write_new(new, text);
-    if (error >= 0 && rename(new, path) < 0)
-        error = -errno;
+    return store_replace(path, text);
+}
+
+enum copy { COPY_GOOD, COPY_ABSENT, COPY_DAMAGED };
+
+// Reads one copy of the choices; a damaged one is kept under another name, for somebody to look at.
+static enum copy load_copy(struct log *log, const char *path, struct choices *choices)
+{
+    CLEANUP(cleanup_free) char *text = NULL, *aside = NULL;
+    size_t length = 0;
+    CLEANUP(cleanup_free) char *why = store_read(path, CHOICES_TEXT_MAX, &text, &length);
+
+    *choices = (struct choices){0};
+    if (why == NULL && text == NULL)
+        return COPY_ABSENT;
+    if (why == NULL)
+        why = choices_parse(text, length, choices);
+    if (why == NULL)
+        return COPY_GOOD;
+    aside = store_set_aside(path, DAMAGED_SPARE_MAX);
+    if (aside == NULL)
+        log_error(log, "%s: %s; it is ignored, and cannot be renamed: %s", path, why, strerror(errno));
+    else
+        log_error(log, "%s: %s; it is kept as %s", path, why, aside);
+    return COPY_DAMAGED;
+}
+
+int host_save_choices(const char *path, const struct choices *choices)
+{
+    CLEANUP(cleanup_free) char *text = choices_print(choices);
+    CLEANUP(cleanup_free) char *previous = string_printf("%s.previous", path);
+    int error = store_replace(path, text);
+
+    // The copy is for the time when the file gets damaged, which may be at once: so it does not hold the
+    // choices before these, but these. Until it is made, it holds those.
+    return error < 0 ? error : store_replace(previous, text);
+}
+
+// Makes the file anew from its copy, so that there are two again.
+static void restore(struct log *log, const char *path, const struct choices *choices)
+{
+    int error = host_save_choices(path, choices);
+
     if (error < 0)
-        (void)unlink(new);
-    return error;
+        log_warning(log, "%s cannot be written: %s", path, strerror(-error));
+}
+
+void host_load_choices(struct log *log, const char *path, struct choices *choices)
+{
+    CLEANUP(cleanup_free) char *previous = string_printf("%s.previous", path);
+    enum copy first = load_copy(log, path, choices), second;
+
+    if (first == COPY_GOOD)
+        return;
+    second = load_copy(log, previous, choices);
+    if (second == COPY_GOOD) {
+        log_warning(log, "%s: %s, and is made anew from its copy %s: look whether each device is where you want it",
+                    path, first == COPY_ABSENT ? "it is missing" : "it was damaged", previous);
+        restore(log, path, choices);
+    } else if (first == COPY_DAMAGED || second == COPY_DAMAGED) {
+        log_error(log, "%s: what people chose and detached is lost; detach again what is to stay out of VMs", path);
+    }
 }

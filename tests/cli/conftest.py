@@ -37,11 +37,14 @@ def place():
 
 @pytest.fixture
 def config(place):
-    """Writes a configuration with one VM; what is given is added to it. Returns its path."""
+    """Writes a configuration with one VM and what the daemon keeps in PLACE; what is given is added to it. Returns its
+    path."""
     def write(text=None, name="vhotplug.conf", **keys):
         path = place / name
         if text is None:
-            text = json.dumps({"vms": [{"name": "vm1", "type": "qemu", "socket": str(place / "vm1.qmp")}], **keys})
+            vms = [{"name": "vm1", "type": "qemu", "socket": str(place / "vm1.qmp")}]
+            kept = {"statePath": str(place / "state"), "api": {"unixSocket": str(place / "api.sock")}}
+            text = json.dumps({"vms": vms, **keys, "general": {**kept, **keys.get("general", {})}})
         path.write_text(text, errors="surrogateescape")
         return path
     return write

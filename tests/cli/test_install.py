@@ -5,11 +5,14 @@ import subprocess
 
 import pytest
 
-FILES = ["sbin/vhotplug", "share/man/man8/vhotplug.8", "share/man/man5/vhotplug.conf.5",
+FILES = ["sbin/vhotplug", "bin/vhotplugctl", "bin/vhotplugcli", "share/man/man1/vhotplugctl.1",
+         "share/bash-completion/completions/vhotplugctl", "share/zsh/site-functions/_vhotplugctl",
+         "share/fish/vendor_completions.d/vhotplugctl.fish",
+         "share/man/man8/vhotplug.8", "share/man/man5/vhotplug.conf.5",
          "share/bash-completion/completions/vhotplug", "share/zsh/site-functions/_vhotplug",
          "share/fish/vendor_completions.d/vhotplug.fish", "share/doc/vhotplug/README.md",
          "share/doc/vhotplug/architecture.md", "share/doc/vhotplug/CHANGELOG.md", "share/doc/vhotplug/LICENSE",
-         "share/doc/vhotplug/vhotplug.conf.example", "share/doc/vhotplug/examples/mouse.conf"]
+         "share/vhotplug/vhotplug.schema.json", "share/doc/vhotplug/vhotplug.conf.example", "share/doc/vhotplug/examples/mouse.conf"]
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +45,8 @@ def test_the_unit_starts_what_was_installed(installed):
     assert not re.search(r"@\w+@", text)
 
 
-@pytest.mark.parametrize("setting", ["Type=notify", "ExecReload=/bin/kill -HUP $MAINPID", "RuntimeDirectory=vhotplug",
+@pytest.mark.parametrize("setting", ["Type=notify", "ExecReload=/usr/local/bin/vhotplugctl reload",
+                                     "RuntimeDirectory=vhotplug", "StateDirectory=vhotplug",
                                      "RuntimeDirectoryPreserve=restart", "NoNewPrivileges=yes"])
 def test_the_unit_has(installed, setting):
     assert setting in unit(installed).splitlines()

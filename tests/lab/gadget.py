@@ -11,12 +11,12 @@ def prepare(lab, count=1):
 
 
 class Gadget:
-    """A mouse unless FUNCTION says otherwise. Strings may be given as bytes."""
+    """A mouse unless FUNCTION says otherwise. Strings may be given as bytes. DEVICE_CLASS: 0 leaves it to the interfaces."""
 
-    def __init__(self, lab, name, vendor=0xcafe, product=0x4001, strings=None, udc=0, function="hid"):
+    def __init__(self, lab, name, vendor=0xcafe, product=0x4001, strings=None, udc=0, function="hid", device_class=0):
         self.lab, self.name, self.udc = lab, name, udc
         self.folder = f"{ROOT}/{name}"
-        script = [f"set -e; mkdir {self.folder}; cd {self.folder}", f"echo {vendor} > idVendor; echo {product} > idProduct",
+        script = [f"set -e; mkdir {self.folder}; cd {self.folder}", f"echo {vendor} > idVendor; echo {product} > idProduct; echo {device_class} > bDeviceClass",
                   "echo 0x0200 > bcdUSB; mkdir strings/0x409; mkdir configs/c.1"]
         for key, value in ({"serialnumber": name, "manufacturer": "Lab", "product": name} | (strings or {})).items():
             value = value if isinstance(value, bytes) else value.encode()

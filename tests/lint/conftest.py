@@ -32,3 +32,10 @@ def help_text(request):
     program = ROOT / request.config.getoption("--build") / "src" / "vhotplug"
     run = subprocess.run([program, "-h"], capture_output=True, text=True, timeout=60, check=True)
     return run.stdout
+
+
+@pytest.fixture(scope="session")
+def ctl_help_text(request):
+    program = ROOT / request.config.getoption("--build") / "src" / "ctl" / "vhotplugctl"
+    run = subprocess.run([program, "-h"], capture_output=True, text=True, timeout=60, check=True)
+    return run.stdout

@@ -6,7 +6,7 @@ import pytest
 from conftest import ROOT, shown, tree_files
 
 # The failures that tests must name, as test_fNN_..., in the order of the catalogue.
-ROWS = "01 02 05 06 07 08 10 11 12 15 16 17 18 19 20 21 24 25 26 27 28 29 30 31 35 40 41 44".split()
+ROWS = "01 02 05 06 07 08 10 11 12 15 16 17 18 19 20 21 24 25 26 27 28 29 30 31 35 40 41 42 44 45 46 47".split()
 CAMEL = re.compile(r'"([a-z]+(?:[A-Z][a-z]*)+)"')
 # Keys of the tables that configuration and rules are read by: {"key", ...
 TABLE = re.compile(r'\{"([a-z][A-Za-z]*)",')
@@ -29,30 +29,62 @@ def test_help_describes_each_option_of_the_usage(help_text):
     assert named <= described, named - described
 
 
+def options_of_page(path):
+    described = (ROOT / path).read_text().split(".Sh DESCRIPTION")[1].split(".Ss ")[0]
+    return {"-" + word for line in described.splitlines() if line.startswith(".It Fl ")
+            for word in re.findall(r"Fl ([\w-]+)", line)}
+
+
 def test_options_stand_in_the_manual_page(help_text):
-    page = (ROOT / "man/vhotplug.8").read_text()
-    described = page.split(".Sh DESCRIPTION")[1].split(".Ss ")[0]
-    words = set()
-    for line in described.splitlines():
-        if line.startswith(".It Fl "):
-            words |= {"-" + word for word in re.findall(r"Fl ([\w-]+)", line)}
-    assert words == options(help_text)
+    assert options_of_page("man/vhotplug.8") == options(help_text)
+
+
+def test_options_of_vhotplugctl_stand_in_its_manual_page(ctl_help_text):
+    assert options_of_page("man/vhotplugctl.1") == options(ctl_help_text)
+
+
+def verbs(help_text):
+    """The verbs that a help describes."""
+    lines = help_text.split("verbs:\n")[1].split("\n\n")[0].splitlines()
+    return {line.split()[0] for line in lines if re.match("  [a-z]", line)}
+
+
+def test_verbs_stand_in_the_manual_page(ctl_help_text):
+    described = (ROOT / "man/vhotplugctl.1").read_text().split(".Ss ")[0]
+    assert set(re.findall(r"^\.It Cm (\w+)", described, re.M)) == verbs(ctl_help_text)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_verbs_stand_in_the_completions(ctl_help_text, shell):
+    text = (ROOT / f"data/vhotplugctl.{shell}-completion").read_text()
+    found = re.findall(r"^ +'([a-z]+):", text, re.M) if shell == "zsh" else \
+        re.search(r"verbs[= ]\"?([a-z ]+)", text).group(1).split()
+    assert set(found) == verbs(ctl_help_text)
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_options_stand_in_the_completions(help_text, shell):
-    text = (ROOT / f"data/vhotplug.{shell}-completion").read_text()
+    assert options_of_completion(f"data/vhotplug.{shell}-completion", shell) == options(help_text)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_options_of_vhotplugctl_stand_in_the_completions(ctl_help_text, shell):
+    assert options_of_completion(f"data/vhotplugctl.{shell}-completion", shell) == options(ctl_help_text)
+
+
+def options_of_completion(path, shell):
+    text = (ROOT / path).read_text()
     if shell == "fish":
         found = {"-" + word for word in re.findall(r" -s (\w)", text)}
         found |= {"--" + word for word in re.findall(r" -l ([\w-]+)", text)}
     elif shell == "bash":
-        found = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", re.search(r'-W "([^"]*)"', text).group(1)))
+        found = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", re.search(r'-W "(-[^"]*)"', text).group(1)))
     else:
         found = set()
         for line in text.splitlines():
-            if line.lstrip().startswith("'("):
+            if line.lstrip().startswith(("'(", "'-")):
                 found |= set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", re.sub(r"'\([^)]*\)|\[.*", " ", line)))
-    assert found == options(help_text)
+    return found
 
 
 def known_keys():

@@ -52,11 +52,28 @@ MUTANTS = [
     ("a port stays ours whatever it has", "crosvm_ports.c", "if (!same) {", "if (false) {"),
     ("a port that is used anew is the same object", "reconcile_results.c", "return same ? holding : NULL;",
      "return holding;"),
+    ("what people took out goes back in", "reconcile_devices.c", "&& !record->detached) wanted =", ") wanted ="),
+    ("what people decided is not looked up for a new device", "reconcile_devices.c",
+     "device_record_recall(reconcile, record); device_record_decide(reconcile, record); reconcile->devices =",
+     "device_record_decide(reconcile, record); reconcile->devices ="),
+    ("what people decided is not made durable first", "reconcile.c",
+     "if (reconcile->choices_changed) {", "if (reconcile->choices_changed && !reconcile->device_count) {"),
+    ("what people said of another place stands for ever", "reconcile_requests.c",
+     "forget_elsewhere(reconcile, record); reconcile->choices_changed", "reconcile->choices_changed"),
+    ("a suspended VM gets devices", "reconcile_devices.c", "if (record->rests) wanted = NULL;", ""),
+    ("a person's word for a VM is not heard", "reconcile_requests.c",
+     "record->picked = steal_pointer(&picked);", "record->picked = NULL;"),
+    ("people are not waited for", "reconcile_choose.c",
+     "return may && now < device_record_selects_until(reconcile, record);", "return false;"),
+    ("what a guest took out goes into another VM", "reconcile_choose.c",
+     "return record->seat && group_names(group, record->seat->name) ? record->seat : maybe;", "return maybe;"),
+    ("people are asked for ever", "reconcile_plan.c", "if (reconcile->devices[i]->now.why == WHY_SELECT)",
+     "if (false)"),
     ("a result of an earlier process is believed", "reconcile_results.c", "if (!flight.orphan)", "if (true)"),
 ]
 
 PORTS = "src/vmm/crosvm_ports.c"
-SOURCES = [PORTS, "src/core/device.c", "src/core/memory.c", "src/core/operation.c", "src/util/json.c", "src/util/text.c"]
+SOURCES = [PORTS, "src/core/choice.c", "src/core/device.c", "src/core/memory.c", "src/core/operation.c", "src/util/json.c", "src/util/text.c"]
 
 
 def pattern(text):

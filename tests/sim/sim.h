@@ -12,6 +12,7 @@
 #define SIM_PORTS 5
 #define SIM_VMS 3
 #define SIM_KINDS 4
+#define SIM_SERIALS 3
 #define SIM_OBJECTS 24
 #define SIM_EVENTS 96
 #define SIM_SAID 128
@@ -109,12 +110,27 @@ struct sim_said {
     char vm[8];
 };
 
-// What policy says: which VM each kind of device goes to.
+// What people decided last of a device: one with a serial number is known wherever it is, any other by its port.
+struct sim_decision {
+    bool detached;
+};
+
+// Of the device that was told to be at a port.
+struct sim_wish {
+    uint64_t instance;
+    char vm[8];        // the VM that a person named for this very plug; "": none
+    bool loose;        // which VM is meant is for the daemon to know
+    bool tried;        // it was sent to a VM
+    bool asked;        // people were asked
+    uint64_t asked_at; // when, 0: they need not be waited for any more
+};
+
+// What policy says: which VMs each kind of device may go to.
 struct sim_config {
     struct config config; // first: the policy finds the rest by it
     struct vm_config vms[SIM_VMS];
     struct group groups[SIM_KINDS];
-    char *targets[SIM_KINDS];
+    char *targets[SIM_KINDS][SIM_VMS];
     bool allowed[SIM_KINDS];
 };
 
@@ -128,6 +144,8 @@ struct sim {
 
     struct sim_port ports[SIM_PORTS];
     unsigned next_address;
+    unsigned hand_kind; // what was unplugged last
+    char hand_serial;   // '\0': none
     struct sim_vm vms[SIM_VMS];
     struct sim_event events[SIM_EVENTS];
     unsigned event_first, event_count;
@@ -136,13 +154,17 @@ struct sim {
     unsigned config;
     struct reconcile *reconcile; // NULL: no daemon runs
     bool attach_connected, scanned;
-    struct memory memory;    // what is on disk
-    struct memory at_start;  // what was there when the daemon started
-    struct sim_set managed;  // instances that this daemon saw plugged or found attached
-    struct sim_set ejected;  // and the process: what its guest took out
-    struct sim_set seen;     // hash of an object and the process: what a list told this daemon
-    struct sim_set kept_out; // and the process: ejected, and nothing happened that puts it back
-    struct sim_set refused;  // and the process: what it refused for good
+    struct memory memory;   // what is on disk
+    struct choices choices; // likewise
+    struct sim_decision decisions[SIM_KINDS][SIM_PORTS + SIM_SERIALS];
+    struct sim_wish wishes[SIM_PORTS];
+    bool known[SIM_VMS], suspended[SIM_VMS]; // this daemon has heard of it; it is suspended
+    struct memory at_start;                  // what was there when the daemon started
+    struct sim_set managed;                  // instances that this daemon saw plugged or found attached
+    struct sim_set ejected;                  // and the process: what its guest took out
+    struct sim_set seen;                     // hash of an object and the process: what a list told this daemon
+    struct sim_set kept_out;                 // and the process: ejected, and nothing happened that puts it back
+    struct sim_set refused;                  // and the process: what it refused for good
     struct sim_said said[SIM_SAID];
     unsigned said_count;
     unsigned outputs; // since the last look
@@ -177,6 +199,20 @@ const struct device *sim_present(const struct sim *sim, uint64_t instance);
 void sim_crosvm_part(struct sim_vm *vm, unsigned product); // foreign devices with these numbers leave
 void sim_crosvm_leave(struct sim_vm *vm, unsigned index);  // an object goes, and takes its foreign twins along
 
+// sim_people.c: what people ask of the daemon, and what follows from it
+void sim_people_ask(struct sim *sim); // one random request
+void sim_people_resume(struct sim *sim);
+void sim_people_forget(struct sim *sim); // the daemon has gone
+void sim_people_reload(struct sim *sim); // before the next configuration is in use
+void sim_people_told(struct sim *sim, unsigned port, const struct device *device, bool plugged);
+void sim_people_asked(struct sim *sim, const struct device *device);
+struct sim_wish *sim_people_wish(struct sim *sim, uint64_t instance); // NULL: none
+bool sim_people_detached(const struct sim *sim, const struct device *device);
+bool sim_people_suspended(const struct sim *sim, const struct device *device, const char *vm);
+// Why it must not be put into VM now, as far as people have a say; NULL: it may be.
+const char *sim_people_forbid(struct sim *sim, const struct device *device, const char *vm);
+bool sim_people_saved(const struct sim *sim); // the disk knows all that they decided
+
 // sim_daemon.c
 void sim_daemon_start(struct sim *sim);
 void sim_daemon_kill(struct sim *sim);
@@ -198,4 +234,5 @@ void sim_converge(struct sim *sim);
 uint64_t sim_hash(const char *string);
 
 // sim_policy.c
-const char *sim_policy_target(const struct sim *sim, const struct device *device);
+const struct group *sim_policy_group(const struct sim *sim, const struct device *device); // NULL: none takes it
+bool sim_policy_allows(const struct sim *sim, const struct device *device, const char *vm);

@@ -35,6 +35,21 @@ static bool is_managed(const struct sim *sim, uint64_t instance)
     return sim->attach_connected || sim_set_has(&sim->managed, instance, 0);
 }
 
+// Its guest took it out, or the guest of another VM that it may be in, where nothing was said against that.
+static bool is_kept_out(struct sim *sim, const struct device *told, const struct sim_vm *vm)
+{
+    const struct sim_wish *wish = sim_people_wish(sim, told->instance);
+    bool free = !wish || wish->loose || *wish->vm; // people have a say in where it is
+    for (unsigned i = 0; i < SIM_VMS; i++) {
+        const struct sim_vm *other = &sim->vms[i];
+        bool runs = !free && other->told_process && other->told_process == other->process;
+        if (other == vm || (runs && sim_policy_allows(sim, told, other->name)))
+            if (sim_set_has(&sim->kept_out, told->instance, other->told_process))
+                return true;
+    }
+    return false;
+}
+
 static void check_attach(struct sim *sim, const struct sim_vm *vm, const struct operation *operation)
 {
     uint64_t instance = operation->device->instance;
@@ -43,11 +58,13 @@ static void check_attach(struct sim *sim, const struct sim_vm *vm, const struct 
         sim_fail(sim, "attaches what it was told is gone");
         return;
     }
-    const char *target = sim_policy_target(sim, told);
-    if (told->host_use || !target || strcmp(target, vm->name) != 0)
+    const char *forbidden = sim_people_forbid(sim, told, vm->name);
+    if (told->host_use || !sim_policy_allows(sim, told, vm->name))
         sim_fail(sim, "attaches %s to %s, which policy does not allow", told->key, vm->name);
-    if (sim_set_has(&sim->kept_out, instance, vm->told_process))
-        sim_fail(sim, "attaches %s to %s, whose guest took it out", told->key, vm->name);
+    if (forbidden)
+        sim_fail(sim, "attaches %s to %s, %s", told->key, vm->name, forbidden);
+    if (is_kept_out(sim, told, vm))
+        sim_fail(sim, "attaches %s to %s, though a guest took it out", told->key, vm->name);
     if (!is_managed(sim, instance))
         sim_fail(sim, "attaches %s, which was there before, without -a", told->key);
     if (!sim_remembers(&sim->memory, instance, vm))
@@ -58,8 +75,9 @@ static void check_attach(struct sim *sim, const struct sim_vm *vm, const struct 
 static void check_removal(struct sim *sim, const struct sim_vm *vm, const char *name, uint64_t instance, bool doomed)
 {
     const struct device *told = told_device(sim, instance);
-    const char *target = told ? sim_policy_target(sim, told) : NULL;
-    if (target && strcmp(target, vm->name) == 0 && !doomed)
+    const struct sim_wish *wish = sim_people_wish(sim, instance);
+    bool loose = wish && wish->loose;
+    if (told && sim_policy_allows(sim, told, vm->name) && !sim_people_forbid(sim, told, vm->name) && !doomed && !loose)
         sim_fail(sim, "removes %s from %s, where it belongs", told->key, vm->name);
     if (!told && !sim->scanned)
         sim_fail(sim, "removes %s before the scan is complete", name);
@@ -90,6 +108,8 @@ void sim_check_operation(struct sim *sim, struct sim_vm *vm, const struct operat
         sim_fail(sim, "a second operation in flight in %s", vm->name);
     else if (!vm->told_process)
         sim_fail(sim, "an operation for %s, which is down", vm->name);
+    else if (!sim_people_saved(sim))
+        sim_fail(sim, "an operation for %s before what people decided is on disk", vm->name);
     else if (operation->kind != OPERATION_LIST && vm->must_list)
         sim_fail(sim, "operation %d for %s before its list", operation->kind, vm->name);
     else if (operation->kind == OPERATION_ATTACH)
@@ -165,6 +185,8 @@ static void calm_down(struct sim *sim)
     bool all = true;
     sim_say(sim, "all becomes calm");
     sim->calm = true;
+    if (sim_chance(sim, 50))
+        sim_people_resume(sim);
     for (unsigned i = 0; i < SIM_VMS; i++) {
         struct sim_vm *vm = &sim->vms[i];
         vm->hung = vm->patient = vm->booting = false;
@@ -218,21 +240,49 @@ static struct sim_vm *vm_of_name(struct sim *sim, const char *name)
     return NULL;
 }
 
-// What may be said of a device that is in no VM.
-static bool may_be(const struct sim *sim, const struct device *device, const struct sim_vm *target,
-                   enum device_state state)
+// Whether people are asked, and nothing else tells where it is to go.
+static bool is_asked(struct sim *sim, const struct device *device)
 {
-    if (!target || device->host_use)
-        return state == STATE_HOST;
+    const struct api_config *api = &sim->configs[sim->config].config.api;
+    const struct sim_wish *wish = sim_people_wish(sim, device->instance);
+    return wish && wish->asked && api->enabled && api->select_timeout == UINT64_MAX;
+}
+
+// What may be said of a device that is in no VM.
+static bool may_be(struct sim *sim, const struct device *device, const struct sim_said *said)
+{
+    const struct sim_vm *target = vm_of_name(sim, said->vm);
+    if (!sim_policy_group(sim, device) || device->host_use || sim_people_detached(sim, device))
+        return said->state == STATE_HOST;
     if (!is_managed(sim, device->instance))
-        return state == STATE_IGNORED;
-    if (!target->process)
-        return state == STATE_WAITS;
-    if (state == STATE_EJECTED)
+        return said->state == STATE_IGNORED;
+    if (!target)
+        return said->state == STATE_WAITS && is_asked(sim, device);
+    if (!sim_policy_allows(sim, device, target->name))
+        return false;
+    if (sim_people_suspended(sim, device, target->name) || !target->process)
+        return said->state == STATE_WAITS;
+    if (said->state == STATE_EJECTED)
         return sim_set_has(&sim->ejected, device->instance, target->process);
-    if (state == STATE_REFUSED)
+    if (said->state == STATE_REFUSED)
         return target->count >= target->capacity || sim_set_has(&sim->refused, device->instance, target->process);
     return false;
+}
+
+// How it stands is what was said of it.
+static void check_status(struct sim *sim, const struct device *device, const struct sim_said *said)
+{
+    struct device_status status = {0};
+    for (size_t i = 0; i < reconcile_device_count(sim->reconcile) && !status.device; i++) {
+        reconcile_device_status(sim->reconcile, i, &status);
+        if (status.device->instance != device->instance)
+            device_status_clear(&status);
+    }
+    if (!status.device || status.state != said->state || sim_hash(status.reason) != said->reason)
+        sim_fail(sim, "%s stands otherwise than was said", device->key);
+    else if (status.detached != sim_people_detached(sim, device))
+        sim_fail(sim, "%s is%s said to have been taken out by people", device->key, status.detached ? "" : " not");
+    device_status_clear(&status);
 }
 
 static void check_device(struct sim *sim, const struct sim_port *port)
@@ -240,15 +290,19 @@ static void check_device(struct sim *sim, const struct sim_port *port)
     const struct device *device = port->device;
     if (port->told != device)
         sim_fail(sim, "the simulation did not tell of a device");
-    struct sim_vm *target = vm_of_name(sim, sim_policy_target(sim, device));
     const struct sim_said *said = find_said(sim, device->instance, "");
-    const struct sim_object *object = target ? sim_vm_object(target, device->instance) : NULL;
+    struct sim_vm *holder = NULL;
+    for (unsigned i = 0; i < SIM_VMS && !holder; i++)
+        if (sim_vm_object(&sim->vms[i], device->instance))
+            holder = &sim->vms[i];
     if (!said)
         sim_fail(sim, "nothing was said of %s", device->key);
-    else if (object && (said->state != STATE_ATTACHED || strcmp(said->vm, target->name) != 0))
-        sim_fail(sim, "%s is in %s, but said to be in state %d", device->key, target->name, said->state);
-    else if (!object && !may_be(sim, device, target, said->state))
+    else if (holder && (said->state != STATE_ATTACHED || strcmp(said->vm, holder->name) != 0))
+        sim_fail(sim, "%s is in %s, but said to be in state %d", device->key, holder->name, said->state);
+    else if (!holder && !may_be(sim, device, said))
         sim_fail(sim, "%s is in no VM, and said to be in state %d", device->key, said->state);
+    else
+        check_status(sim, device, said);
 }
 
 static void check_objects(struct sim *sim, struct sim_vm *vm)
@@ -256,9 +310,11 @@ static void check_objects(struct sim *sim, struct sim_vm *vm)
     for (unsigned i = 0; i < vm->count; i++) {
         const struct sim_object *object = &vm->objects[i];
         const struct device *device = sim_present(sim, object->instance);
-        const char *target = device ? sim_policy_target(sim, device) : NULL;
-        if (!target || strcmp(target, vm->name) != 0)
+        const char *forbidden = device ? sim_people_forbid(sim, device, vm->name) : NULL;
+        if (!device || !sim_policy_allows(sim, device, vm->name))
             sim_fail(sim, "%s is left in %s", object->name, vm->name);
+        else if (forbidden)
+            sim_fail(sim, "%s is left in %s, %s", object->name, vm->name, forbidden);
         else if (object->dead)
             sim_fail(sim, "%s is left dead in %s", object->name, vm->name);
         for (unsigned o = 0; o < i; o++)

@@ -78,10 +78,13 @@ static void crosvm_clarify(struct sim *sim, struct sim_vm *vm)
 {
     for (size_t i = 0; i < sim->memory.count; i++) {
         const struct memory_device *entry = &sim->memory.devices[i];
+        if (string_equal(entry->vm, vm->name) && is_remembered_as_another(vm, entry))
+            sim_vm_remove(vm, (unsigned)(object_at(vm, port_of(entry->object)) - vm->objects));
+    }
+    for (size_t i = 0; i < sim->memory.count; i++) {
+        const struct memory_device *entry = &sim->memory.devices[i];
         if (!entry->vm || strcmp(entry->vm, vm->name) != 0)
             continue;
-        if (is_remembered_as_another(vm, entry))
-            sim_vm_remove(vm, (unsigned)(object_at(vm, port_of(entry->object)) - vm->objects));
         struct sim_object *object = entry->object ? NULL : sim_vm_object(vm, entry->instance);
         // What was on its way to a VM that is not configured any more is forgotten when its device goes.
         if (object && !config_vm(&sim->configs[sim->config].config, vm->name))

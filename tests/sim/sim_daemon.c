@@ -42,6 +42,17 @@ bool sim_remembers(const struct memory *memory, uint64_t instance, const struct 
     return false;
 }
 
+static void load_choices(struct sim *sim)
+{
+    struct choices choices;
+    CLEANUP(cleanup_free) char *text = choices_print(&sim->choices);
+    CLEANUP(cleanup_free) char *error = choices_parse(text, strlen(text), &choices);
+    if (error)
+        sim_fail(sim, "cannot read its own choices: %s", error);
+    reconcile_choices_load(sim->reconcile, &choices);
+    choices_clear(&choices);
+}
+
 void sim_daemon_start(struct sim *sim)
 {
     sim_say(sim, "the daemon starts");
@@ -50,9 +61,12 @@ void sim_daemon_start(struct sim *sim)
     sim->managed.count = sim->seen.count = sim->kept_out.count = sim->ejected.count = sim->refused.count =
         sim->said_count = 0;
     sim->reconcile = reconcile_new(sim->random, sim->attach_connected);
+    load_choices(sim);
     reconcile_configure(sim->reconcile, &sim->configs[sim->config].config, sim->now);
     reconcile_remember(sim->reconcile, &sim->memory);
     copy_memory(&sim->at_start, &sim->memory);
+    for (unsigned i = 0; i < SIM_VMS; i++)
+        sim->known[i] = config_vm(&sim->configs[sim->config].config, sim->vms[i].name) != NULL;
     for (unsigned i = 0; i < SIM_PORTS; i++)
         if (sim->ports[i].device)
             sim_event(sim, EVENT_PRESENT, i, false);
@@ -85,6 +99,7 @@ void sim_daemon_kill(struct sim *sim)
         if (vm->vmm->clarify)
             vm->vmm->clarify(sim, vm);
     }
+    sim_people_forget(sim);
     for (unsigned i = 0; i < SIM_PORTS; i++) {
         device_release(sim->ports[i].told);
         sim->ports[i].told = NULL;
@@ -102,6 +117,9 @@ static void start_operation(struct sim *sim, const struct operation *operation)
     sim_say(sim, "operation %d to %s: %s%s", operation->kind, operation->vm, operation->object,
             operation->device ? operation->device->key : "");
     sim_check_operation(sim, vm, operation);
+    struct sim_wish *wish = sim_people_wish(sim, operation->device ? operation->device->instance : 0);
+    if (wish)
+        wish->tried = true;
     vm->busy = true;
     vm->executed = vm->lost = vm->news = false;
     vm->operation_process = vm->told_process;
@@ -118,6 +136,12 @@ static void save_memory(struct sim *sim)
     sim->memory = memory;
 }
 
+static void save_choices(struct sim *sim)
+{
+    choices_clear(&sim->choices);
+    choices_copy(&sim->choices, reconcile_choices(sim->reconcile));
+}
+
 void sim_daemon_run(struct sim *sim)
 {
     struct output output;
@@ -127,6 +151,10 @@ void sim_daemon_run(struct sim *sim)
             sim_fail(sim, "outputs without end");
         if (output.kind == OUTPUT_MEMORY)
             save_memory(sim);
+        else if (output.kind == OUTPUT_CHOICES)
+            save_choices(sim);
+        else if (output.kind == OUTPUT_SELECT)
+            sim_people_asked(sim, output.device);
         else if (output.kind == OUTPUT_OPERATION)
             start_operation(sim, &output.operation);
         else

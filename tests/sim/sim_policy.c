@@ -1,5 +1,6 @@
 // The simulated policy: takes the place of core/policy.c, so that histories are about convergence.
 #include <stdlib.h>
+#include <string.h>
 
 #include "sim.h"
 #include "util/text.h"
@@ -26,9 +27,18 @@ void verdict_clear(struct verdict *verdict)
     *verdict = (struct verdict){0};
 }
 
-const char *sim_policy_target(const struct sim *sim, const struct device *device)
+const struct group *sim_policy_group(const struct sim *sim, const struct device *device)
 {
     const struct sim_config *config = &sim->configs[sim->config];
     unsigned kind = device->product_id % SIM_KINDS;
-    return config->allowed[kind] ? config->targets[kind] : NULL;
+    return config->allowed[kind] ? &config->groups[kind] : NULL;
+}
+
+bool sim_policy_allows(const struct sim *sim, const struct device *device, const char *vm)
+{
+    const struct group *group = sim_policy_group(sim, device);
+    for (size_t i = 0; group && i < group->vm_count; i++)
+        if (strcmp(group->vms[i], vm) == 0)
+            return true;
+    return false;
 }

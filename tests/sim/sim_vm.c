@@ -215,6 +215,9 @@ static void answer(struct sim *sim, struct sim_vm *vm)
         vm->must_list = !vm->result.listed || vm->news;
     for (size_t i = 0; i < vm->result.attachment_count; i++)
         if (vm->result.attachments[i].ours) {
+            struct sim_wish *wish = sim_people_wish(sim, vm->result.attachments[i].instance);
+            if (wish)
+                wish->asked_at = 0; // it is somewhere already
             sim_set_add(&sim->managed, vm->result.attachments[i].instance, 0);
             if (!vm->result.attachments[i].dead && !vm->news)
                 sim_set_add(&sim->seen,

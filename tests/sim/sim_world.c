@@ -46,6 +46,29 @@ static void stop_serving(struct sim *sim, struct sim_vm *vm)
         vm->vmm->up(sim, vm); // when it is served again
 }
 
+// Which VM devices of that kind go to, or several for people to choose from.
+static void configure_kind(struct sim *sim, struct sim_config *config, unsigned kind, unsigned left_out)
+{
+    unsigned vm = sim_random(sim, SIM_VMS);
+    bool chooses = sim_chance(sim, 40);
+    config->allowed[kind] = vm != left_out && sim_chance(sim, 85);
+    config->groups[kind] = (struct group){.path = group_paths[kind][vm],
+                                          .vms = config->targets[kind],
+                                          .vm_count = 1,
+                                          .chooses = chooses,
+                                          .skip_on_suspend = sim_chance(sim, 20)};
+    config->targets[kind][0] = vm_names[vm];
+    for (unsigned i = 0; chooses && i < SIM_VMS; i++)
+        if (i != vm && i != left_out && sim_chance(sim, 70))
+            config->targets[kind][config->groups[kind].vm_count++] = vm_names[i];
+}
+
+static void configure_api(struct sim *sim, struct api_config *api)
+{
+    static const uint64_t timeouts[] = {0, 500000, 15000000, UINT64_MAX};
+    *api = (struct api_config){.enabled = sim_chance(sim, 85), .select_timeout = timeouts[sim_random(sim, 4)]};
+}
+
 void sim_configure(struct sim *sim, bool all_vms)
 {
     struct sim_config *config = &sim->configs[!sim->config];
@@ -55,17 +78,17 @@ void sim_configure(struct sim *sim, bool all_vms)
         if (i != left_out)
             config->vms[config->config.vm_count++] =
                 (struct vm_config){.name = vm_names[i], .type = sim->vms[i].vmm->type};
-    for (unsigned i = 0; i < SIM_KINDS; i++) {
-        unsigned vm = sim_random(sim, SIM_VMS);
-        config->allowed[i] = vm != left_out && sim_chance(sim, 85);
-        config->targets[i] = vm_names[vm];
-        config->groups[i] = (struct group){.path = group_paths[i][vm], .vms = &config->targets[i], .vm_count = 1};
-    }
+    for (unsigned i = 0; i < SIM_KINDS; i++)
+        configure_kind(sim, config, i, left_out);
+    configure_api(sim, &config->config.api);
+    sim_people_reload(sim);
     sim->config = !sim->config;
     if (!sim->reconcile)
         return;
     sim_say(sim, "the configuration is reloaded");
     sim->kept_out.count = 0;
+    for (unsigned i = 0; i < SIM_VMS; i++)
+        sim->known[i] |= i != left_out;
     reconcile_configure(sim->reconcile, &config->config, sim->now);
     for (unsigned i = 0; i < SIM_VMS; i++) // who is not served any more is not watched
         if (!config_vm(&config->config, vm_names[i]) && !reconcile_needs_vm(sim->reconcile, vm_names[i]))
@@ -104,6 +127,8 @@ static void tell_present(struct sim *sim, const struct sim_event *event)
             (unsigned long long)instance, event->plugged ? ", plugged" : "", event->device->host_use ? ", used" : "");
     if (port->told != event->device)
         sim->kept_out.count = 0; // policy may have changed its mind
+    if (new)
+        sim_people_told(sim, event->port, event->device, event->plugged);
     device_release(port->told);
     port->told = device_reference(event->device);
     reconcile_device(sim->reconcile, event->device, event->plugged, sim->now);
@@ -129,6 +154,7 @@ bool sim_deliver(struct sim *sim)
         sim_say(sim, "tells: %s is gone", key);
         device_release(port->told);
         port->told = NULL;
+        sim->wishes[event.port] = (struct sim_wish){0};
         reconcile_device_gone(sim->reconcile, key, event.instance, sim->now);
     }
     device_release(event.device);
@@ -141,6 +167,8 @@ static void unplug(struct sim *sim, unsigned port, bool tell)
     if (!device)
         return;
     sim_say(sim, "%s is unplugged", device->key);
+    sim->hand_kind = device->product_id;
+    sim->hand_serial = device->serial ? *device->serial : '\0';
     if (tell)
         sim_event(sim, EVENT_GONE, port, false);
     for (unsigned i = 0; i < SIM_VMS; i++) {
@@ -156,12 +184,28 @@ static void unplug(struct sim *sim, unsigned port, bool tell)
     sim->ports[port].device = NULL;
 }
 
-static void plug(struct sim *sim, unsigned port, unsigned kind)
+static bool is_known_serial(const struct device *device, const char *serial)
+{
+    return device && string_equal(device->serial, serial);
+}
+
+// The one, or one that no other device has, or NULL.
+static char *new_serial(struct sim *sim, char hand)
+{
+    char serial[] = {hand ? hand : (char)('1' + sim_random(sim, SIM_SERIALS)), '\0'};
+    bool used = !hand && sim_chance(sim, 60);
+    for (unsigned i = 0; i < SIM_PORTS; i++)
+        used |= is_known_serial(sim->ports[i].device, serial) || is_known_serial(sim->ports[i].told, serial);
+    return used ? NULL : string_copy(serial);
+}
+
+static void plug(struct sim *sim, unsigned port, unsigned kind, char serial)
 {
     struct device *device = device_new(DEVICE_USB);
     device->key = string_printf("usb:1-%u", port);
     device->instance = ++sim->counter;
     device->product_id = (uint16_t)kind;
+    device->serial = new_serial(sim, serial);
     device->bus = 1;
     device->speed = kind < SIM_KINDS / 2 ? SPEED_HIGH : SPEED_SUPER;
     device->address = ++sim->next_address;
@@ -177,13 +221,14 @@ static void change_port(struct sim *sim)
     unsigned port = sim_random(sim, SIM_PORTS);
     struct device *device = sim->ports[port].device;
     if (!device) {
-        plug(sim, port, sim_random(sim, SIM_KINDS));
+        bool hand = sim_chance(sim, 50); // it was in another port before
+        plug(sim, port, hand ? sim->hand_kind : sim_random(sim, SIM_KINDS), hand ? sim->hand_serial : '\0');
         return;
     }
     unsigned kind = sim_chance(sim, 70) ? device->product_id : sim_random(sim, SIM_KINDS); // a mode switch
     unplug(sim, port, sim_chance(sim, 85) || !sim->reconcile);
     if (sim_chance(sim, 60))
-        plug(sim, port, kind);
+        plug(sim, port, kind, '\0');
     else
         sim_event(sim, EVENT_GONE, port, false);
 }
@@ -207,6 +252,7 @@ static void change_use(struct sim *sim)
     changed->key = string_copy(device->key);
     changed->instance = device->instance;
     changed->product_id = device->product_id;
+    changed->serial = string_copy(device->serial);
     changed->bus = device->bus;
     changed->speed = device->speed;
     changed->address = device->address;
@@ -423,7 +469,9 @@ void sim_chaos(struct sim *sim)
     unsigned what = sim_random(sim, 100);
     if (sim_chance(sim, 40))
         time_passes(sim);
-    if (what < 8)
+    if (sim->reconcile && sim_chance(sim, 6))
+        sim_people_ask(sim);
+    else if (what < 8)
         change_port(sim);
     else if (what < 10)
         change_use(sim);
@@ -456,7 +504,7 @@ void sim_init(struct sim *sim, uint64_t seed, bool verbose)
     }
     for (unsigned i = 0; i < SIM_PORTS; i++)
         if (sim_chance(sim, 30))
-            plug(sim, i, sim_random(sim, SIM_KINDS));
+            plug(sim, i, sim_random(sim, SIM_KINDS), '\0');
     sim_configure(sim, true);
     sim_daemon_start(sim);
 }
@@ -470,4 +518,5 @@ void sim_clear(struct sim *sim)
         sim_vm_clear(&sim->vms[i]);
     memory_clear(&sim->memory);
     memory_clear(&sim->at_start);
+    choices_clear(&sim->choices);
 }

@@ -141,6 +141,8 @@ static void add_output(struct bench *bench, const struct output *output)
                     output->vm ? output->vm : "", output->gone ? "" : ": ", output->gone ? "" : output->reason);
     else if (output->kind == OUTPUT_VM)
         text_printf(&bench->log, "%s %s%s%s\n", output->vm, states[output->vm_state], blank, output->reason);
+    else if (output->kind == OUTPUT_SELECT)
+        text_printf(&bench->log, "SELECT %s%s%s\n", output->device->key, blank, output->reason);
     else
         text_printf(&bench->log, "note %s%s%s\n", output->vm, blank, output->reason);
 }
@@ -152,6 +154,8 @@ static void drain(struct bench *bench)
         assert_true(i < 1000);
         if (output.kind == OUTPUT_MEMORY)
             text_add(&bench->log, "MEMORY\n");
+        else if (output.kind == OUTPUT_CHOICES)
+            text_add(&bench->log, "CHOICES\n");
         else if (output.kind == OUTPUT_OPERATION)
             add_operation(bench, &output.operation);
         else

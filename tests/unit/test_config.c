@@ -139,6 +139,124 @@ static void test_parsed_values(void **state)
     assert_string_equal(pci->allow[0]->address, "0000:00:1f.3");
 }
 
+static void test_general_defaults(void **state)
+{
+    static const char *const texts[] = {"{}", "{\"general\":{}}", "{\"general\":{\"api\":{}}}",
+                                        "{\"general\":{\"api\":{\"port\":null,\"host\":null,\"transports\":null,"
+                                        "\"allowedCids\":null,\"selectTimeout\":null,\"unixSocketMode\":null},"
+                                        "\"persistency\":null,\"statePath\":null}}"};
+    (void)state;
+    for (size_t i = 0; i < sizeof(texts) / sizeof(*texts); i++) {
+        CLEANUP(cleanup_config) struct config *config = parse(texts[i]);
+        const struct api_config *api = &config->api;
+        assert_true(api->enabled && api->unix_socket && !api->tcp && !api->vsock && !api->allow_remote);
+        assert_string_equal(api->path, "/var/lib/vhotplug/vhotplug.sock");
+        assert_int_equal(api->mode, 0600);
+        assert_null(api->user);
+        assert_null(api->group);
+        assert_string_equal(api->host, "127.0.0.1");
+        assert_int_equal(api->port, 2000);
+        assert_int_equal(api->cid_count, 0);
+        assert_int_equal(api->select_timeout, 15000000);
+        assert_true(config->persistent);
+        assert_string_equal(config->state_path, "/var/lib/vhotplug/vhotplug.state");
+    }
+}
+
+// The general settings of a file of tests/config/good.
+static struct config *parse_good(const char *name)
+{
+    CLEANUP(cleanup_free) char *path = string_printf("%s/good/%s.json", CONFIG_FILES, name);
+    size_t length = 0;
+    CLEANUP(cleanup_free) char *text = read_whole(path, &length);
+    assert_non_null(text);
+    return parse(text);
+}
+
+static void test_general_values(void **state)
+{
+    (void)state;
+    CLEANUP(cleanup_config) struct config *config = parse_good("general_api_all");
+    const struct api_config *api = &config->api;
+    assert_true(api->enabled && api->unix_socket && api->tcp && api->vsock && api->allow_remote);
+    assert_string_equal(api->host, "::1");
+    assert_int_equal(api->port, 65535);
+    assert_string_equal(api->path, "/run/v/v.sock");
+    assert_string_equal(api->user, "0");
+    assert_string_equal(api->group, "kvm");
+    assert_int_equal(api->mode, 0660);
+    assert_true(api->select_timeout == UINT64_MAX);
+    assert_false(config->persistent);
+    assert_string_equal(config->state_path, "/run/v/state");
+}
+
+static void test_f47_permissions_of_a_guest(void **state)
+{
+    static const struct {
+        unsigned cid, permissions;
+        size_t vms;
+    } expected[] = {{3, API_LIST | API_NOTIFY | API_CONTROL, 0},
+                    {4, API_LIST | API_NOTIFY | API_CONTROL, 0},
+                    {5, API_LIST | API_NOTIFY, 1},
+                    {6, API_LIST | API_NOTIFY | API_CONTROL, 0}};
+    (void)state;
+    CLEANUP(cleanup_config) struct config *config = parse_good("general_api_all");
+    const struct api_config *api = &config->api;
+    assert_int_equal(api->cid_count, sizeof(expected) / sizeof(*expected));
+    for (size_t i = 0; i < api->cid_count; i++) {
+        assert_int_equal(api->cids[i].cid, expected[i].cid);
+        assert_int_equal(api->cids[i].permissions, expected[i].permissions);
+        assert_int_equal(api->cids[i].vm_count, expected[i].vms);
+    }
+    assert_string_equal(api->cids[2].vms[0], "vm1");
+    CLEANUP(cleanup_config) struct config *fewer = parse_good("general_api_cid_vm_left_out");
+    assert_int_equal(fewer->api.cids[0].vm_count, 1); // none would mean all
+    assert_string_equal(fewer->api.cids[0].vms[0], "vm1");
+}
+
+static void test_general_forms(void **state)
+{
+    static const struct {
+        const char *text;
+        bool enabled;
+        unsigned mode;
+        uint64_t timeout;
+        const char *host;
+    } cases[] = {
+        {"\"unixSocketMode\":\"0660\",\"selectTimeout\":0", true, 0660, 0, "127.0.0.1"},
+        {"\"unixSocketMode\":\"660\",\"selectTimeout\":0.25", true, 0660, 250000, "127.0.0.1"},
+        {"\"unixSocketMode\":\"0o640\",\"selectTimeout\":7", true, 0640, 7000000, "127.0.0.1"},
+        {"\"unixSocketMode\":\"0\",\"selectTimeout\":31536000", true, 0, UINT64_C(31536000000000), "127.0.0.1"},
+        {"\"unixSocketMode\":\"777\",\"selectTimeout\":\"ask\"", true, 0777, UINT64_MAX, "127.0.0.1"},
+        {"\"unixSocketMode\":660,\"enable\":true", true, 0660, 15000000, "127.0.0.1"},
+        {"\"unixSocketMode\":600,\"enable\":false", false, 0600, 15000000, "127.0.0.1"},
+        {"\"unixSocketMode\":432,\"disable\":true", false, 0660, 15000000, "127.0.0.1"},
+        {"\"unixSocketMode\":384,\"disable\":false", true, 0600, 15000000, "127.0.0.1"},
+        {"\"unixSocketMode\":511,\"host\":\"localhost\"", true, 0777, 15000000, "127.0.0.1"},
+        {"\"transports\":[\"tcp\"],\"host\":\"192.0.2.1\"", true, 0600, 15000000, "127.0.0.1"},
+        {"\"transports\":[\"tcp\"],\"host\":\"192.0.2.1\",\"allowRemote\":true", true, 0600, 15000000, "192.0.2.1"},
+        {"\"transports\":[\"tcp\"],\"host\":\"::\"", true, 0600, 15000000, "::1"},
+        {"\"transports\":[\"tcp\"],\"host\":\"127.9.9.9\"", true, 0600, 15000000, "127.9.9.9"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        CLEANUP(cleanup_free) char *text = string_printf("{\"general\":{\"api\":{%s}}}", cases[i].text);
+        CLEANUP(cleanup_config) struct config *config = parse(text);
+        assert_int_equal(config->api.enabled, cases[i].enabled);
+        assert_int_equal(config->api.mode, cases[i].mode);
+        assert_true(config->api.select_timeout == cases[i].timeout);
+        assert_string_equal(config->api.host, cases[i].host);
+    }
+}
+
+static void test_names_of_vm_types(void **state)
+{
+    (void)state;
+    assert_string_equal(config_vm_type(VM_QEMU), "qemu");
+    assert_string_equal(config_vm_type(VM_CROSVM), "crosvm");
+    assert_string_equal(config_vm_type(VM_CLOUD_HYPERVISOR), "cloud-hypervisor");
+}
+
 // A bad expression is found when the file is read, with its place and position.
 static void test_f12_bad_regex_named_with_position(void **state)
 {
@@ -263,6 +381,20 @@ static void test_key_count_limit(void **state)
     text_clear(&text);
 }
 
+static void test_cid_limit(void **state)
+{
+    struct text text = {0};
+    (void)state;
+    text_add(&text, "{\"general\":{\"api\":{\"allowedCids\":[");
+    for (int i = 0; i < 1024; i++)
+        text_printf(&text, "%d,", i);
+    CLEANUP(cleanup_free) char *most = string_printf("%s]}}}", text.string);
+    accept_text(most);
+    text_add(&text, "1024]}}}");
+    refuse(text.string, text.length, "f: general.api.allowedCids: has more than 1024 entries");
+    text_clear(&text);
+}
+
 static void test_many_errors_are_all_told(void **state)
 {
     struct config_report report;
@@ -357,6 +489,11 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest own[] = {
         cmocka_unit_test(test_parsed_values),
+        cmocka_unit_test(test_general_defaults),
+        cmocka_unit_test(test_general_values),
+        cmocka_unit_test(test_f47_permissions_of_a_guest),
+        cmocka_unit_test(test_general_forms),
+        cmocka_unit_test(test_names_of_vm_types),
         cmocka_unit_test(test_f12_bad_regex_named_with_position),
         cmocka_unit_test(test_f15_null_is_absent_and_python_differences_noted),
         cmocka_unit_test(test_f16_summary_counts_rules_per_kind_and_vm),
@@ -364,6 +501,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_size_limit),
         cmocka_unit_test(test_depth_limit),
         cmocka_unit_test(test_key_count_limit),
+        cmocka_unit_test(test_cid_limit),
         cmocka_unit_test(test_many_errors_are_all_told),
         cmocka_unit_test(test_crowded_file),
         cmocka_unit_test(test_bytes_that_are_no_text),

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "core/policy.h"
+#include "core/rule.h"
 #include "unit.h"
 #include "util/text.h"
 
@@ -275,13 +276,40 @@ static void test_older_form_takes_what_people_point_and_type_with(void **state)
     }
 }
 
-static void test_pci_functions_stay_on_the_host(void **state)
+static void test_pci_functions_go_by_their_own_groups(void **state)
 {
     CLEANUP(cleanup_device) struct device *device = device_new(DEVICE_PCI);
     CLEANUP(cleanup_config)
-    struct config *config = config_of("'pciPassthrough':[{'targetVm':'a','allow':[{'deviceClass':0}]}]");
+    struct config *config = config_of("'usbPassthrough':[{'targetVm':'b','allow':[{'vendorId':'8086'}]}],"
+                                      "'pciPassthrough':[{'targetVm':'a','allow':[{'vendorId':'8086'}]}]");
     (void)state;
     expect(config, device, VERDICT_NO_RULE, NULL, "no rule allows it");
+    device->vendor_id = 0x8086;
+    expect(config, device, VERDICT_ALLOWED, "a", "allowed by pciPassthrough[0].allow[0]");
+}
+
+static void test_the_verdict_names_its_rule(void **state)
+{
+    CLEANUP(cleanup_device) struct device *device = stick("1-2", 1, 4);
+    CLEANUP(cleanup_config)
+    struct config *config =
+        config_of("'usbPassthrough':[{'targetVm':'b','allow':[{'bus':1,'disable':true},{'bus':2},{'bus':1}],"
+                  "'deny':[{'bus':3},{'port':2}]}]");
+    struct verdict verdict;
+    (void)state;
+    policy_decide(config, device, &verdict);
+    assert_ptr_equal(verdict.rule, config->usb.groups[0].allow[1]);
+    assert_int_equal(verdict.rule->index, 2); // disabled ones count
+    verdict_clear(&verdict);
+    device->root_port = 2;
+    policy_decide(config, device, &verdict);
+    assert_int_equal(verdict.kind, VERDICT_DENIED);
+    assert_ptr_equal(verdict.rule, config->usb.groups[0].deny[1]);
+    verdict_clear(&verdict);
+    device->class = 9;
+    policy_decide(config, device, &verdict);
+    assert_null(verdict.rule);
+    verdict_clear(&verdict);
 }
 
 int main(void)
@@ -302,7 +330,8 @@ int main(void)
         cmocka_unit_test(test_f15_fields_are_anded),
         cmocka_unit_test(test_input_groups),
         cmocka_unit_test(test_older_form_takes_what_people_point_and_type_with),
-        cmocka_unit_test(test_pci_functions_stay_on_the_host),
+        cmocka_unit_test(test_pci_functions_go_by_their_own_groups),
+        cmocka_unit_test(test_the_verdict_names_its_rule),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

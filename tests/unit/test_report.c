@@ -89,6 +89,31 @@ static void test_lines_of_vms_and_notes(void **state)
     check(&output, LOG_LEVEL_INFO, "no\\x0agreeting");
 }
 
+static void test_a_question_is_said_by_the_state_of_its_device(void **state)
+{
+    (void)state;
+    CLEANUP(cleanup_device) struct device *device = mouse();
+    struct output output = {.kind = OUTPUT_SELECT, .device = device, .reason = "a choice between vm1\x1b and vm2"};
+    check(&output, LOG_LEVEL_DEBUG, ": people are asked: a choice between vm1\\x1b and vm2");
+    struct report report;
+    report_output(&report, &output);
+    assert_string_equal(report.subject.verdict, "asked");
+    assert_string_equal(report.subject.device, "usb:1-3");
+    report_clear(&report);
+}
+
+static void test_what_is_no_line_of_the_log(void **state)
+{
+    (void)state;
+    static const enum output_kind kinds[] = {OUTPUT_OPERATION, OUTPUT_MEMORY, OUTPUT_CHOICES};
+    for (size_t i = 0; i < sizeof(kinds) / sizeof(*kinds); i++) {
+        struct report report;
+        report_output(&report, &(struct output){.kind = kinds[i]});
+        assert_string_equal(report.text, "");
+        report_clear(&report);
+    }
+}
+
 static void test_fields_of_the_journal(void **state)
 {
     (void)state;
@@ -112,6 +137,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_lines_of_devices),
         cmocka_unit_test(test_lines_of_vms_and_notes),
+        cmocka_unit_test(test_a_question_is_said_by_the_state_of_its_device),
+        cmocka_unit_test(test_what_is_no_line_of_the_log),
         cmocka_unit_test(test_fields_of_the_journal),
     };
     return cmocka_run_group_tests_name("report", tests, NULL, NULL);

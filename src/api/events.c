@@ -1,0 +1,285 @@
+// What is told without being asked: what the reconciler puts out are states, and events are made of their changes.
+#include "api/events.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "api/reply.h"
+#include "api/scope.h"
+#include "api/view.h"
+#include "core/device_json.h"
+#include "util/json.h"
+#include "util/text.h"
+
+// One thing that happened.
+struct event {
+    const char *name;
+    const struct device *device; // NULL: it is about VM
+    const struct group *group;   // that takes the device; NULL: none
+    const char *vm;              // NULL: none is concerned
+    const char *error;           // attach_failed
+    bool brief;                  // of the device, only where it was: it may have gone
+    bool names_vm;               // says which VM
+    bool names_choices;          // says which VMs there are
+};
+
+// ---- to whom, and in what words
+
+static bool is_for(const struct caller *caller, const struct event *event)
+{
+    if (!scope_is_bound(caller))
+        return true;
+    if (event->names_vm)
+        return event->vm && scope_has_vm(caller, event->vm);
+    return scope_has_group(caller, event->group);
+}
+
+static struct json_object *device_of(const struct caller *caller, const struct event *event)
+{
+    struct json_object *device = device_to_json(event->device);
+    if (event->brief) {
+        // All that the Python vhotplug says of it then; ours on top may help to recognise it.
+        static const char *const kept[] = {"device_node", "vid", "pid", "sys_name", "serial"};
+        struct json_object *brief = json_object_new_object();
+        for (size_t i = 0; i < sizeof(kept) / sizeof(*kept); i++)
+            json_object_object_add(brief, kept[i], json_object_get(json_member(device, kept[i])));
+        json_object_put(device);
+        return brief;
+    }
+    json_object_object_add(device, "allowed_vms", view_group_vms(caller, event->group));
+    return device;
+}
+
+static struct json_object *event_json(const struct messages *messages, const struct caller *caller,
+                                      const struct event *event)
+{
+    struct json_object *object = json_object_new_object();
+    reply_add(object, "event", event->name);
+    if (event->device)
+        json_object_object_add(object, "usb_device", device_of(caller, event));
+    if (event->names_choices)
+        json_object_object_add(object, "allowed_vms", view_group_vms(caller, event->group));
+    if (event->names_vm)
+        reply_add(object, "vm", event->vm);
+    if (event->error) {
+        CLEANUP(cleanup_free) char *error = scope_text(caller, messages->reconcile, event->error);
+        reply_add(object, "error", error);
+    }
+    return object;
+}
+
+static void tell(const struct messages *messages, const struct event *event)
+{
+    CLEANUP(cleanup_free) char *shared = NULL; // the same line for all who may see everything
+    for (struct caller *caller = messages->notified; caller; caller = caller->next_notified) {
+        if (!is_for(caller, event))
+            continue;
+        if (shared) {
+            caller->say(caller, shared, strlen(shared));
+            continue;
+        }
+        CLEANUP(cleanup_json) struct json_object *object = event_json(messages, caller, event);
+        char *line = json_print(object);
+        caller->say(caller, line, strlen(line));
+        if (scope_is_bound(caller))
+            free(line);
+        else
+            shared = line;
+    }
+}
+
+// ---- devices
+
+static struct told_device *told_find(const struct messages *messages, uint64_t instance)
+{
+    for (size_t i = 0; i < messages->device_count; i++)
+        if (messages->devices[i].instance == instance)
+            return &messages->devices[i];
+    return NULL;
+}
+
+static struct told_device *told_add(struct messages *messages, uint64_t instance)
+{
+    messages->devices = memory_resize(messages->devices, messages->device_count + 1, sizeof(*messages->devices));
+    struct told_device *told = &messages->devices[messages->device_count++];
+    *told = (struct told_device){.instance = instance};
+    return told;
+}
+
+static void told_clear(struct told_device *told)
+{
+    free(told->vm);
+    free(told->refusal);
+}
+
+static void told_remove(struct messages *messages, struct told_device *told)
+{
+    told_clear(told);
+    *told = messages->devices[--messages->device_count];
+}
+
+// The VM that has the device now. One that is to let go of it has it until it has done so.
+static const char *holder(const struct output *output, const struct told_device *told)
+{
+    bool leaves = output->state == STATE_DETACHING && told->vm && string_equal(output->vm, told->vm);
+    return !output->gone && (output->state == STATE_ATTACHED || leaves) ? output->vm : NULL;
+}
+
+static void tell_place(const struct messages *messages, const struct output *output, const struct group *group,
+                       struct told_device *told)
+{
+    const char *vm = holder(output, told);
+    if (string_equal(vm, told->vm))
+        return;
+    struct event event = {.device = output->device, .group = group, .names_vm = true};
+    CLEANUP(cleanup_free) char *before = told->vm;
+    told->vm = string_copy(vm);
+    if (before) {
+        event.name = "usb_detached";
+        event.vm = before;
+        event.brief = true;
+        tell(messages, &event);
+    }
+    if (vm) {
+        event.name = "usb_attached";
+        event.vm = vm;
+        event.brief = false;
+        tell(messages, &event);
+    }
+}
+
+static void tell_refusal(const struct messages *messages, const struct output *output, const struct group *group,
+                         struct told_device *told)
+{
+    const char *refusal = !output->gone && output->state == STATE_REFUSED ? output->reason : NULL;
+    if (string_equal(refusal, told->refusal))
+        return;
+    free(told->refusal);
+    told->refusal = string_copy(refusal);
+    if (!refusal)
+        return;
+    const struct event event = {.name = "attach_failed",
+                                .device = output->device,
+                                .group = group,
+                                .vm = output->vm,
+                                .error = refusal,
+                                .names_vm = true};
+    tell(messages, &event);
+}
+
+static void tell_presence(const struct messages *messages, const struct output *output, const struct group *group)
+{
+    const struct event event = {.name = output->gone ? "usb_disconnected" : "usb_connected",
+                                .device = output->device,
+                                .group = group,
+                                .brief = output->gone};
+    tell(messages, &event);
+}
+
+static void device_output(struct messages *messages, const struct output *output, const struct group *group)
+{
+    struct told_device *told = told_find(messages, output->device->instance);
+    if (!told) {
+        told = told_add(messages, output->device->instance);
+        if (output->plugged && !output->gone)
+            tell_presence(messages, output, group);
+    }
+    tell_place(messages, output, group, told);
+    tell_refusal(messages, output, group, told);
+    if (!output->gone)
+        return;
+    tell_presence(messages, output, group);
+    told_remove(messages, told);
+}
+
+static void select_output(const struct messages *messages, const struct output *output, const struct group *group)
+{
+    const struct event event = {
+        .name = "usb_select_vm", .device = output->device, .group = group, .names_choices = true};
+    tell(messages, &event);
+}
+
+// The group that takes the device, NULL if none does, as the reconciler sees it: what a VM has, the
+// host cannot have begun to live on.
+static const struct group *group_of(const struct messages *messages, const struct output *output,
+                                    struct verdict *verdict)
+{
+    struct device device = *output->device;
+    if (output->verdict == VERDICT_ALLOWED)
+        device.host_use = NULL;
+    policy_decide(messages->config, &device, verdict);
+    return verdict->kind == VERDICT_ALLOWED ? verdict->group : NULL;
+}
+
+// ---- VMs
+
+static struct told_vm *told_vm(struct messages *messages, const char *name)
+{
+    for (size_t i = 0; i < messages->vm_count; i++)
+        if (strcmp(messages->vms[i].name, name) == 0)
+            return &messages->vms[i];
+    messages->vms = memory_resize(messages->vms, messages->vm_count + 1, sizeof(*messages->vms));
+    struct told_vm *told = &messages->vms[messages->vm_count++];
+    *told = (struct told_vm){.name = string_copy(name)};
+    return told;
+}
+
+// The process that serves the VM, 0 if there is none or it cannot be told.
+static uint64_t process_of(const struct messages *messages, const char *name)
+{
+    for (size_t i = 0; i < reconcile_vm_count(messages->reconcile); i++) {
+        struct vm_status vm;
+        reconcile_vm_status(messages->reconcile, i, &vm);
+        if (strcmp(vm.name, name) == 0)
+            return vm.instance;
+    }
+    return 0;
+}
+
+static void tell_vm(const struct messages *messages, struct told_vm *told, bool up)
+{
+    if (told->up == up)
+        return;
+    told->up = up;
+    const struct event event = {.name = up ? "vm_up" : "vm_down", .vm = told->name, .names_vm = true};
+    tell(messages, &event);
+}
+
+static void vm_output(struct messages *messages, const struct output *output)
+{
+    struct told_vm *told = told_vm(messages, output->vm);
+    uint64_t process = process_of(messages, output->vm);
+    bool another = process && told->instance && process != told->instance;
+    if (output->vm_state == VM_STATE_DOWN || another) // its end may have been too short to be seen
+        tell_vm(messages, told, false);
+    if (output->vm_state == VM_STATE_ANSWERS)
+        tell_vm(messages, told, true);
+    told->instance = output->vm_state == VM_STATE_DOWN ? 0 : process;
+}
+
+void events_output(struct messages *messages, const struct output *output)
+{
+    if (output->kind == OUTPUT_VM) {
+        vm_output(messages, output);
+        return;
+    }
+    bool about_device = output->kind == OUTPUT_DEVICE || output->kind == OUTPUT_SELECT;
+    if (!about_device || !messages->config || output->device->kind != DEVICE_USB || device_is_hub(output->device))
+        return;
+    CLEANUP(verdict_clear) struct verdict verdict = {0};
+    const struct group *group = group_of(messages, output, &verdict);
+    if (output->kind == OUTPUT_DEVICE)
+        device_output(messages, output, group);
+    else
+        select_output(messages, output, group);
+}
+
+void events_clear(struct messages *messages)
+{
+    for (size_t i = 0; i < messages->device_count; i++)
+        told_clear(&messages->devices[i]);
+    free(messages->devices);
+    for (size_t i = 0; i < messages->vm_count; i++)
+        free(messages->vms[i].name);
+    free(messages->vms);
+}

@@ -1,0 +1,44 @@
+// What is said over the sockets: requests in, replies and events out. Knows nothing of sockets.
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <systemd/sd-event.h>
+
+#include "api/api.h"
+
+// The longest line of a request, without its newline.
+#define MESSAGE_LINE_MAX 65536
+
+// Somebody who is connected. The transport has one in each of its clients, zeroed but for the first part.
+struct caller {
+    unsigned permissions; // of enum api_permission
+    char *const *vms;     // the VMs that they may see and name; none: all
+    size_t vm_count;
+    bool may_reload;
+    // Takes one line to send, without a newline. Must not free the caller before it returns.
+    void (*say)(struct caller *caller, const char *line, size_t length);
+    // The answer that was owed has been said: further lines may be handed over. From the loop. May be NULL.
+    void (*answered)(struct caller *caller);
+
+    bool owed;                    // an answer is to come: no further line until then
+    bool notified;                // events are for them
+    struct caller *next_notified; // of messages.c
+};
+
+struct messages;
+
+// As api_new.
+int messages_new(struct messages **messages, sd_event *loop, struct log *log, struct reconcile *reconcile,
+                 const struct api_callbacks *callbacks, void *user) CHECKED;
+void messages_configure(struct messages *messages, const struct config *config);
+// One line of a caller who is owed nothing, with a NUL after it. It is answered now, or CALLER is owed the
+// answer on return. It may be a reload: messages_configure comes from within then.
+void messages_request(struct messages *messages, struct caller *caller, const char *line, size_t length);
+// The answer to a line that is too long to be read whole.
+void messages_too_long(struct caller *caller);
+// The caller has gone: nothing is said to them any more.
+void messages_forget(struct messages *messages, struct caller *caller);
+void messages_output(struct messages *messages, const struct output *output);
+void messages_free(struct messages *messages); // NULL is fine
+DEFINE_CLEANUP(struct messages *, cleanup_messages, messages_free)

@@ -1,0 +1,69 @@
+// What the parts of the messages share among themselves.
+#pragma once
+
+#include <json-c/json.h>
+
+#include "api/messages.h"
+
+// After all that happens to devices and VMs, as everything of the API.
+#define MESSAGES_PRIORITY (SD_EVENT_PRIORITY_NORMAL + 10)
+// How long an answer may wait for devices, in µs.
+#define ANSWER_TIME_MAX (10 * UINT64_C(1000000))
+
+enum waiting_kind { WAITING_ATTACH, WAITING_DETACH, WAITING_SUSPEND, WAITING_RESUME };
+
+// One device of a request whose answer waits.
+struct waiting_item {
+    struct device *device; // a reference
+    char *goal;            // the VM that an attach names, or NULL
+    bool done, failed;
+    bool seen;    // scratch, while the devices are gone through
+    bool known;   // state, vm and reason are how it stands
+    bool gone;    // it was unplugged
+    bool skipped; // it stays where it is: skipOnSuspend
+    enum device_state state;
+    char *vm;     // as device_status.vm
+    char *reason; // why it is in that state, or why it failed
+};
+
+// A request whose answer waits.
+struct waiting {
+    struct caller *caller;
+    enum waiting_kind kind;
+    bool lists; // the answer has a list of devices
+    uint64_t deadline;
+    struct waiting_item *items;
+    size_t count;
+    struct waiting *next;
+};
+
+// What was told of a device that is there.
+struct told_device {
+    uint64_t instance;
+    char *vm;      // it was told to be in this VM; NULL: in none
+    char *refusal; // it was told to be refused, and this is why; NULL: it was not
+};
+
+struct told_vm {
+    char *name;
+    bool up;
+    uint64_t instance;
+};
+
+struct messages {
+    sd_event *loop;
+    struct log *log;
+    struct reconcile *reconcile;
+    const struct api_callbacks *callbacks;
+    void *user;                  // of the callbacks
+    const struct config *config; // borrowed; NULL before the first
+    uint64_t started;
+    sd_event_source *look;   // at what waits, once the reconciler has gone on
+    sd_event_source *timer;  // something has waited long enough
+    struct waiting *waiting; // in order of arrival
+    struct caller *notified; // those who want events
+    struct told_device *devices;
+    size_t device_count;
+    struct told_vm *vms;
+    size_t vm_count;
+};

@@ -1,0 +1,107 @@
+// An explanation of policy as text.
+#include "ctl/explanation.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "ctl/say.h"
+#include "util/json.h"
+#include "util/text.h"
+
+// "vm1, vm2"
+static char *join(struct json_object *list)
+{
+    struct text text = {0};
+    size_t count = json_object_is_type(list, json_type_array) ? json_object_array_length(list) : 0;
+    for (size_t i = 0; i < count; i++) {
+        CLEANUP(cleanup_free) char *name = say_safe(json_object_get_string(json_object_array_get_idx(list, i)));
+        text_printf(&text, "%s%s", i ? ", " : "", name);
+    }
+    return text_take(&text);
+}
+
+// What the verdict means to a person.
+static char *verdict_text(struct json_object *explanation)
+{
+    CLEANUP(cleanup_free) char *verdict = say_member(explanation, "verdict");
+    CLEANUP(cleanup_free) char *vm = say_member(explanation, "vm");
+    CLEANUP(cleanup_free) char *vms = join(json_member(explanation, "allowed_vms"));
+    if (strcmp(verdict, "attach") == 0)
+        return string_printf("belongs in %s", vm);
+    if (strcmp(verdict, "choose") == 0)
+        return string_printf("may go into one of %s", vms);
+    if (strcmp(verdict, "deny") == 0)
+        return string_copy("denied, stays on the host");
+    static const char *const known[] = {"none", "hub", "host"};
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (strcmp(verdict, known[i]) == 0)
+            return string_copy("stays on the host");
+    return steal_pointer(&verdict);
+}
+
+// " \"DESCRIPTION\"" or "".
+static char *quoted_description(struct json_object *object)
+{
+    CLEANUP(cleanup_free) char *description = say_member(object, "description");
+    return *description ? string_printf(" \"%s\"", description) : string_copy("");
+}
+
+// The rule's own part of its path: "allow[2]".
+static const char *short_path(const char *path)
+{
+    const char *dot = strchr(path, '.');
+    return dot ? dot + 1 : path;
+}
+
+static void print_rule(struct json_object *rule, FILE *file)
+{
+    CLEANUP(cleanup_free) char *path = say_member(rule, "path");
+    CLEANUP(cleanup_free) char *description = quoted_description(rule);
+    (void)fprintf(file, "    %s%s: ", short_path(path), description);
+    if (say_flag(rule, "matches")) {
+        (void)fputs("matches\n", file);
+        return;
+    }
+    CLEANUP(cleanup_free) char *field = say_member(rule, "field");
+    CLEANUP(cleanup_free) char *wanted = say_member(rule, "wanted");
+    CLEANUP(cleanup_free) char *found = say_member(rule, "found");
+    if (!*field)
+        (void)fputs("does not match\n", file);
+    else if (!*found)
+        (void)fprintf(file, "no, %s is to be %s, and the device has none\n", field, wanted);
+    else
+        (void)fprintf(file, "no, %s is to be %s, and is %s\n", field, wanted, found);
+}
+
+static const char *result_text(const char *result)
+{
+    static const char *const texts[][2] = {
+        {"takes", "takes it"}, {"denies", "denies it"}, {"no match", "does not take it"}, {"disabled", "is disabled"}};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+        if (strcmp(result, texts[i][0]) == 0)
+            return texts[i][1];
+    return result;
+}
+
+static void print_group(struct json_object *group, FILE *file)
+{
+    CLEANUP(cleanup_free) char *path = say_member(group, "path");
+    CLEANUP(cleanup_free) char *description = quoted_description(group);
+    CLEANUP(cleanup_free) char *result = say_member(group, "result");
+    struct json_object *rules = json_member(group, "rules");
+    (void)fprintf(file, "  %s%s %s\n", path, description, result_text(result));
+    size_t count = json_object_is_type(rules, json_type_array) ? json_object_array_length(rules) : 0;
+    for (size_t i = 0; i < count; i++)
+        print_rule(json_object_array_get_idx(rules, i), file);
+}
+
+void explanation_print(struct json_object *explanation, FILE *file)
+{
+    CLEANUP(cleanup_free) char *verdict = verdict_text(explanation);
+    CLEANUP(cleanup_free) char *reason = say_member(explanation, "reason");
+    struct json_object *groups = json_member(explanation, "groups");
+    size_t count = json_object_is_type(groups, json_type_array) ? json_object_array_length(groups) : 0;
+    (void)fprintf(file, "policy: %s%s%s\n", verdict, *reason ? ": " : "", reason);
+    for (size_t i = 0; i < count; i++)
+        print_group(json_object_array_get_idx(groups, i), file);
+}
