@@ -8,7 +8,8 @@ import pytest
 FILES = ["sbin/vhotplug", "share/man/man8/vhotplug.8", "share/man/man5/vhotplug.conf.5",
          "share/bash-completion/completions/vhotplug", "share/zsh/site-functions/_vhotplug",
          "share/fish/vendor_completions.d/vhotplug.fish", "share/doc/vhotplug/README.md",
-         "share/doc/vhotplug/architecture.md", "share/doc/vhotplug/CHANGELOG.md", "share/doc/vhotplug/LICENSE",
+         "share/doc/vhotplug/architecture.md", "share/doc/vhotplug/guests.md", "share/doc/vhotplug/CHANGELOG.md",
+         "share/doc/vhotplug/LICENSE",
          "share/doc/vhotplug/vhotplug.conf.example", "share/doc/vhotplug/examples/mouse.conf"]
 
 
