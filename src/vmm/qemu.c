@@ -35,6 +35,9 @@ static void qemu_forget(void *session)
     qemu->known_count = 0;
     qemu->no_fd_said = 0;
     memset(qemu->asked, 0, sizeof qemu->asked);
+    for (size_t i = 0; i < QEMU_GRABBED_MAX; i++)
+        free(qemu->grabbed[i].names);
+    memset(qemu->grabbed, 0, sizeof qemu->grabbed);
 }
 
 static void qemu_free(void *session)
@@ -47,6 +50,7 @@ static void qemu_free(void *session)
     operation_clear(&qemu->operation);
     cleanup_close(&qemu->fd);
     sd_event_source_disable_unref(qemu->timer);
+    grabber_free(qemu->grabber);
     qom_children_clear(&qemu->peripheral);
     qom_children_clear(&qemu->anonymous);
     qom_children_clear(&qemu->unattached);

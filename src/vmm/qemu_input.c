@@ -115,14 +115,52 @@ static char *explain(const struct qemu *qemu, enum result_kind *kind)
         return string_printf("QEMU of %s runs as user %s and may not open %s: give that user read and write access", vm,
                              user, node);
     }
-    if (strstr(words, "exclusive access") || strstr(words, "Device or resource busy"))
-        return string_printf("%s is grabbed by another program, which has to let go of it (fuser -v %s tells its name)",
-                             node, node);
     if (strstr(words, "no slot/function available")) {
         *kind = RESULT_REFUSED;
         return string_printf("all slots of the PCI bus of %s are in use", vm);
     }
     return NULL;
+}
+
+static void finish_grabbed(struct qemu *qemu, const char *names)
+{
+    const char *node = qemu->operation.device->node;
+    char *text = names ? string_printf("%s is grabbed by another program, which has to let go of it: %s %s it open",
+                                       node, names, strchr(names, ',') ? "have" : "has")
+                       : string_printf("%s is grabbed by another program, which has to let go of it (as root, "
+                                       "fuser -v %s tells its name)",
+                                       node, node);
+    qemu_finish(qemu, RESULT_RETRY, text, !qemu->list_error);
+}
+
+static void end_search(void *user, const char *names)
+{
+    struct qemu *qemu = user;
+    struct qemu_grabbed *place = &qemu->grabbed[qemu->grabbed_next];
+    qemu->grabbed_next = (qemu->grabbed_next + 1) % QEMU_GRABBED_MAX;
+    free(place->names);
+    *place = (struct qemu_grabbed){qemu->operation.device->instance, string_copy(names)};
+    finish_grabbed(qemu, place->names);
+}
+
+static bool is_grabbed(const char *words)
+{
+    return strstr(words, "exclusive access") || strstr(words, "Device or resource busy");
+}
+
+// Once for each plug: who else looks at the device meanwhile would make the same trouble look like another.
+static void search_grabber(struct qemu *qemu)
+{
+    const struct device *device = qemu->operation.device;
+    for (size_t i = 0; i < QEMU_GRABBED_MAX; i++) {
+        if (qemu->grabbed[i].instance == device->instance) {
+            finish_grabbed(qemu, qemu->grabbed[i].names);
+            return;
+        }
+    }
+    qemu->grabber = grabber_search(qemu->setup.loop, device->node, end_search, qemu);
+    if (!qemu->grabber)
+        finish_grabbed(qemu, NULL);
 }
 
 static void end_failed(struct qemu *qemu)
@@ -132,6 +170,8 @@ static void end_failed(struct qemu *qemu)
         qemu_finish(qemu, RESULT_DONE, NULL, true);
     } else if (qemu_device_gone(qemu->operation.device)) {
         qemu_finish_gone(qemu);
+    } else if (is_grabbed(qemu->add_error)) {
+        search_grabber(qemu);
     } else {
         char *text = explain(qemu, &kind);
         if (!text)

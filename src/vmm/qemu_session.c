@@ -87,6 +87,7 @@ static void clear_operation(struct qemu *qemu)
     qemu->call_count = qemu->unanswered = 0;
     qemu->tries = qemu->polls = 0;
     qemu->timer = sd_event_source_disable_unref(qemu->timer);
+    grabber_free(steal_pointer(&qemu->grabber));
     free(steal_pointer(&qemu->add_error));
     free(steal_pointer(&qemu->delete_error));
 }

@@ -8,11 +8,13 @@
 #include <sys/socket.h>
 
 #include "vmm/backend.h"
+#include "vmm/grabber.h"
 #include "vmm/qmp.h"
 #include "vmm/qom.h"
 #include "vmm/topology.h"
 
 #define QEMU_ASKED_MAX 64
+#define QEMU_GRABBED_MAX 8
 #define QEMU_PLACES_MAX 1024
 #define QEMU_PORTS_MAX 256
 #define QEMU_WORDS_MAX 300 // of QEMU's own words in a text
@@ -86,6 +88,12 @@ struct qemu {
     struct qemu_port *ports;
     size_t port_count;
     bool board_bus; // the machine takes devices on pci.0
+    struct grabber *grabber;
+    struct qemu_grabbed {
+        uint64_t instance; // of the device
+        char *names;       // who had it open when it was first found grabbed; NULL: nobody we may look at
+    } grabbed[QEMU_GRABBED_MAX];
+    size_t grabbed_next;
 
     // DETACH (qemu_detach.c).
     char *delete_error; // QEMU's words; NULL: it took the command

@@ -11,8 +11,10 @@ FILES = ["sbin/vhotplug", "bin/vhotplugctl", "bin/vhotplugcli", "share/man/man1/
          "share/man/man8/vhotplug.8", "share/man/man5/vhotplug.conf.5",
          "share/bash-completion/completions/vhotplug", "share/zsh/site-functions/_vhotplug",
          "share/fish/vendor_completions.d/vhotplug.fish", "share/doc/vhotplug/README.md",
-         "share/doc/vhotplug/architecture.md", "share/doc/vhotplug/CHANGELOG.md", "share/doc/vhotplug/LICENSE",
-         "share/vhotplug/vhotplug.schema.json", "share/doc/vhotplug/vhotplug.conf.example", "share/doc/vhotplug/examples/mouse.conf"]
+         "share/doc/vhotplug/architecture.md", "share/doc/vhotplug/guests.md", "share/doc/vhotplug/api.md",
+         "share/doc/vhotplug/CHANGELOG.md", "share/doc/vhotplug/LICENSE", "share/vhotplug/vhotplug.schema.json",
+         "share/vhotplug/vhotplugctl.schema.json",
+         "share/doc/vhotplug/vhotplug.conf.example", "share/doc/vhotplug/examples/mouse.conf"]
 
 
 @pytest.fixture(scope="module")

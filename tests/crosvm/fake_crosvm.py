@@ -6,7 +6,8 @@ to what it does not understand, and none of the checks that crosvm does not make
 must never do is written down as a violation and printed by the command "check".
 
 Orders come as lines on standard input, one JSON reply a line on standard output:
-  ports | log | check | quit
+  ports | nodes | log | check | quit
+                              ports: vendor and product on each; nodes: major and minor of the device node
   run | halt                  the control loop serves, or leaves requests queued (a VM that boots)
   early | ready | guest-init  the guest's xHCI driver is not up yet | is | comes up now
   lag N                       every USB reply is N behind from now on
@@ -18,6 +19,8 @@ Orders come as lines on standard input, one JSON reply a line on standard output
                               NoSuchPort, NoSuchDevice, NoAvailablePort, FailedToOpenDevice,
                               FailedToInitHostDevice, err N, twice
                               (eof, reset and words: the request is not executed, else it is)
+  kill NTH WHEN               the client is killed at the NTH request from now: WHEN is read (it is executed
+                              all the same), executed (and not answered yet) or answered
   foreign VID PID             somebody else's device takes a port
   unplug MAJOR MINOR new|old  the host device goes; a new crosvm frees the port by itself
   loose | strict              replies with blanks, other order and extra members | as crosvm's own
@@ -230,7 +233,9 @@ class Server:
         self.path = path
         self.running = True
         self.loose = False
+        self.hang_up = False
         self.faults = []  # [kind, countdown, action, argument]
+        self.kill = None  # [countdown, when]
         self.log = []
         self.clients = []
         if os.path.exists(path):
@@ -241,7 +246,8 @@ class Server:
 
     def serve(self):
         while True:
-            watched = [sys.stdin] + ([self.listener, *self.clients] if self.running else [])
+            nodes = {port.fd: port.rdev for port in self.vm.ports.values() if self.hang_up and not port.foreign}
+            watched = [sys.stdin] + ([self.listener, *self.clients, *nodes] if self.running else [])
             for ready in select.select(watched, [], [])[0]:
                 if ready is sys.stdin:
                     line = sys.stdin.readline()
@@ -249,6 +255,8 @@ class Server:
                         return
                 elif ready is self.listener:
                     self.clients.append(self.listener.accept()[0])
+                elif ready in nodes:
+                    self.vm.unplug(nodes[ready], True)
                 elif ready in self.clients:
                     self.receive(ready)
 
@@ -310,9 +318,20 @@ class Server:
         if action in ("eof", "reset"):
             self.drop(client)
             return
+        if self.kill:
+            self.kill[0] -= 1
+        self.kill_client(client, "read")
         reply = {} if action in self.STRINGS else self.vm.answer(request, fds)
+        self.kill_client(client, "executed")
         if reply is not None:
             self.send(client, kind, reply, action, argument)
+        self.kill_client(client, "answered")
+
+    def kill_client(self, client, when):
+        if self.kill == [0, when]:
+            self.kill = None
+            pid, = struct.unpack_from("i", client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+            os.kill(pid, signal.SIGKILL)
 
     @staticmethod
     def kind(request):
@@ -384,6 +403,9 @@ class Server:
             return False
         if name == "ports":
             result = {number: f"{port.vid:04x}:{port.pid:04x}" for number, port in sorted(vm.ports.items())}
+        elif name == "nodes":
+            result = {number: f"{os.major(port.rdev)}:{os.minor(port.rdev)}" if port.rdev else None
+                      for number, port in sorted(vm.ports.items())}
         elif name == "log":
             result = self.log
         elif name == "check":
@@ -402,6 +424,8 @@ class Server:
             vm.slow = rest[0] if rest else ("list", "attach", "detach")
         elif name == "fault":
             self.faults.append([rest[0], int(rest[1]), rest[2], rest[3] if len(rest) > 3 else None])
+        elif name == "kill":
+            self.kill = [int(rest[0]), rest[1]]
         elif name == "foreign":
             vm.add_foreign(int(rest[0], 16), int(rest[1], 16))
         elif name == "unplug":
@@ -429,12 +453,15 @@ def main():
     parser.add_argument("--usb-nodes", action="store_true", help="only real USB device nodes may be attached")
     parser.add_argument("--halt", action="store_true", help="begin with the control loop not running")
     parser.add_argument("--early", action="store_true", help="begin with the guest's driver not up")
+    parser.add_argument("--hang-up", action="store_true",
+                        help="a USB device that leaves the host frees its port by itself, as in a new crosvm")
     arguments = parser.parse_args()
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     vm = FakeCrosvm(dict(arguments.device), arguments.usb_nodes)
     vm.guest = "early" if arguments.early else "ready"
     server = Server(arguments.socket, vm)
     server.running = not arguments.halt
+    server.hang_up = arguments.hang_up
     print(json.dumps("up"), flush=True)
     server.serve()
 

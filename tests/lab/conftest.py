@@ -11,6 +11,7 @@ import daemon as daemons
 import gadget
 import image
 import inputs
+from crosvm import Crosvm
 from guest import PLACE, Guest
 from lab import Lab, LabError, wait_for
 
@@ -70,6 +71,11 @@ class Bench:
         self.guests.append(guest)
         return guest.start(wait and guest.kernel) if start else guest
 
+    def crosvm(self, name="vm1", *options):
+        crosvm = Crosvm(self.lab, name, *options)
+        self.guests.append(crosvm)
+        return crosvm.start()
+
     def daemon(self, config, *arguments, start=True, **options):
         daemon = daemons.Daemon(self.lab, config, *arguments, **options)
         self.daemons.append(daemon)
@@ -80,7 +86,7 @@ class Bench:
         for daemon in self.daemons:
             parts += [f"--- log of the daemon ({'running' if daemon.running() else 'not running'})", daemon.log()[-12000:]]
         for guest in self.guests:
-            parts += [f"--- {guest.name}: QEMU {'runs' if guest.running() else 'does not run'}", guest.console()[-3000:]]
+            parts += [f"--- {guest.name}: {guest.type} {'runs' if guest.running() else 'does not run'}", guest.console()[-3000:]]
         parts += ["--- kernel of the lab host", self.lab.run("dmesg | tail -40", check=False).text]
         return "\n".join(parts)
 

@@ -16,6 +16,7 @@ def monitor_command(line):
 class Guest:
     """A QEMU VM. kernel=False: no OS and never running, which still really claims devices and starts fast.
     kernel=True: a real kernel that says on its console what it sees."""
+    type = "qemu"
 
     def __init__(self, lab, name, qemu="installed", kernel=False, controller=CONTROLLER, nobody=False, folder=PLACE,
                  machine="q35"):

@@ -30,12 +30,12 @@ def test_f26_the_daemon_killed_between_steps_ends_in_the_same_state(bench, calls
         mark = daemon.mark()
         kill_at(daemon, calls, number)
         wait_for(f"the daemon to die before {calls} {number} or to be done",
-                 lambda: not daemon.running() or re.search("attached to vm1", daemon.log()[mark:]), show=daemon.log)
+                 lambda: not daemon.running() or re.search(": attached to vm1", daemon.log()[mark:]), show=daemon.log)
         died = not daemon.running()
         daemon.kill()
         mark = daemon.mark()
         daemon.start()
-        daemon.wait_log(r"1-3.*attached to vm1", mark)
+        daemon.wait_log(r"1-3.*: attached to vm1", mark)
         assert len(guest.devices()) == 1 and guest.places() == ["1-3"], (number, guest.devices(), daemon.log())
         assert guest.usb().count("Product") == 1
         lab.wait_driver("1-3", False)
@@ -56,7 +56,7 @@ def test_f30_sigterm_leaves_attachments_and_the_next_start_adopts_them(bench, qe
     bench.lab.plug("one", "usb-mouse", 3)
     bench.lab.plug("two", "usb-mouse", 4)
     before, kept = guest.wait_count(2), guest.at("1-3")
-    wait_for("the daemon to know both", lambda: len(re.findall("attached to vm1", daemon.log())) >= 2, show=daemon.log)
+    wait_for("the daemon to know both", lambda: len(re.findall(": attached to vm1", daemon.log())) >= 2, show=daemon.log)
     daemon.stop()
     assert guest.devices() == before
     bench.lab.unplug("two")
@@ -101,7 +101,7 @@ def test_f44_idle_it_makes_no_wake_up_and_writes_nothing(bench):
     daemon = bench.daemon(configuration([guest, down], [("vm1", ANY_MOUSE), ("vm2", [KEYBOARD])]))
     bench.lab.plug("mouse", "usb-mouse", 3)
     bench.lab.plug("keys", "usb-kbd", 4)
-    daemon.wait_log("attached to vm1")
+    daemon.wait_log(": attached to vm1")
     daemon.wait_log("waits: vm2 is not running")
     bench.lab.run("udevadm settle --timeout=200")
     seen = []

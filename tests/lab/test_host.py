@@ -62,7 +62,7 @@ def test_f18_an_overflow_of_the_event_buffer_loses_nothing(bench):
     daemon = bench.daemon(configuration([guest], [("vm1", ANY_MOUSE)]), start=False)
     daemon.start("setpriv --bounding-set=-net_admin")
     guest.wait_count(1)
-    daemon.wait_log("attached to vm1")
+    daemon.wait_log(": attached to vm1")
     mark = daemon.mark()
     daemon.signal("STOP")
     lab.run("for i in $(seq 1500); do echo change > /sys/bus/usb/devices/usb2/uevent; done; udevadm settle --timeout=500", 600)
@@ -118,7 +118,7 @@ def test_f47_hostile_strings_reach_the_log_only_escaped(bench):
     for number, wrong in enumerate(strings):
         gadget.Gadget(lab, f"g{number}", strings=wrong, udc=number).plug()
     guest.wait_count(3)
-    wait_for("the log to say so", lambda: len(re.findall("attached to vm1", daemon.log())) >= 3, show=daemon.log)
+    wait_for("the log to say so", lambda: len(re.findall(": attached to vm1", daemon.log())) >= 3, show=daemon.log)
     raw = daemon.raw_log()
     text = raw.decode()  # valid UTF-8
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e]", text), raw

@@ -40,7 +40,7 @@ def test_f28_every_pointer_and_keyboard_reaches_the_guest_and_power_buttons_do_n
     mouse = Input(lab, "mouse", "lab mouse")
     for name in "lab mouse", "lab keys", KEYS:
         guest.wait_console(rf"input: {name} as .*virtio")
-        daemon.wait_log(rf"{name} .*attached to vm1, allowed by evdevPassthrough")
+        daemon.wait_log(rf"{name} .*: attached to vm1, allowed by evdevPassthrough")
     found = guest.inputs()
     assert sorted(found.values()) == [f"ep{number}" for number in range(1, len(found) + 1)], found
     assert not re.search(r"Power Button as .*virtio", guest.console())
@@ -52,8 +52,8 @@ def test_f28_every_pointer_and_keyboard_reaches_the_guest_and_power_buttons_do_n
         end()
         mark = daemon.mark()
         daemon.start()
-        daemon.wait_log(r"lab mouse .*attached to vm1", mark)
-        daemon.wait_log(r"lab keys .*attached to vm1", mark)
+        daemon.wait_log(r"lab mouse .*: attached to vm1", mark)
+        daemon.wait_log(r"lab keys .*: attached to vm1", mark)
         assert guest.inputs() == found
     # A vanished device leaves the guest at once, and its port serves the next.
     mouse.remove()
@@ -132,7 +132,7 @@ def test_f49_an_unprivileged_qemu_is_told_the_right_that_it_lacks(bench, qemu):
     assert guest.inputs() == {}
     bench.lab.run(f"chmod 0666 {mouse.node}")
     guest.wait_inputs(["ep1"])
-    daemon.wait_log("lab mouse .*attached to vm1")
+    daemon.wait_log("lab mouse .*: attached to vm1")
 
 
 def test_f49_a_device_that_another_program_has_grabbed(bench, qemu):
@@ -155,7 +155,7 @@ def test_f49_input_nodes_of_usb_devices_are_no_plugs(bench):
     lab.plug("keys", "usb-kbd", 4)
     usb = [{"targetVm": "vm1", "allow": [mouse_rule()]}]
     daemon = bench.daemon(configuration(guest, {"targetVm": "vm1", "pcieBusPrefix": "ep"}, usbPassthrough=usb))
-    daemon.wait_log(rf"{KEYS} .*attached to vm1")
+    daemon.wait_log(rf"{KEYS} .*: attached to vm1")
     before = guest.inputs()
     for _ in range(3):  # the host's driver has it for a moment, and gives it back a moment
         lab.plug("mouse", "usb-mouse", 3)
@@ -163,7 +163,7 @@ def test_f49_input_nodes_of_usb_devices_are_no_plugs(bench):
         lab.unplug("mouse")
         guest.wait_count(0)
     Input(lab, "mouse", "lab mouse")
-    daemon.wait_log("lab mouse .*attached to vm1")
+    daemon.wait_log("lab mouse .*: attached to vm1")
     after = guest.inputs()
     assert before.items() < after.items() and len(after) == len(before) + 1
     assert not re.search("QEMU USB (Mouse|Keyboard).*/dev/input", daemon.log())
@@ -174,11 +174,11 @@ def test_f17_f49_without_udevd_the_device_itself_says_what_it_is(bench):
     guest = bench.guest(controller=ports(*[f"ep{number}" for number in range(1, 9)]))
     lab.run("udevadm control --exit; while pidof systemd-udevd > /dev/null; do sleep 0.2; done; mv /run/udev /run/udev.away")
     daemon = bench.daemon(configuration(guest, {"targetVm": "vm1", "pcieBusPrefix": "ep"}))
-    daemon.wait_log(rf"{KEYS} .*attached to vm1")
+    daemon.wait_log(rf"{KEYS} .*: attached to vm1")
     Input(lab, "mouse", "lab mouse")
-    daemon.wait_log("lab mouse .*attached to vm1")
+    daemon.wait_log("lab mouse .*: attached to vm1")
     Input(lab, "keyboard", "lab keys")
-    daemon.wait_log("lab keys .*attached to vm1")
+    daemon.wait_log("lab keys .*: attached to vm1")
     assert not re.search("Power Button.*attached", daemon.log())
 
 

@@ -23,7 +23,7 @@ def test_the_guest_kernel_sees_a_plugged_mouse_and_sees_it_go(bench, qemu):
     daemon = bench.daemon(configuration([guest], [("vm1", ANY_MOUSE)]))
     bench.lab.plug("mouse", "usb-mouse", 3)
     guest.wait_console("Product: QEMU USB Mouse")
-    daemon.wait_log(r"0627:0001.*attached to vm1, allowed by ")
+    daemon.wait_log(r"0627:0001.*: attached to vm1, allowed by ")
     assert guest.places() == ["1-3"]
     before = len(guest.console())
     bench.lab.unplug("mouse")
@@ -106,7 +106,7 @@ def test_f05_of_two_twins_without_serial_each_is_its_own(bench):
     daemon.stop()
     mark = daemon.mark()
     daemon.start()
-    daemon.wait_log(r"1-4.*attached to vm1", mark)
+    daemon.wait_log(r"1-4.*: attached to vm1", mark)
     bench.lab.plug("a", "usb-mouse", 3, serial="")
     assert set(kept) < set(guest.wait_count(2))
     assert guest.places() == ["1-3", "1-4"]

@@ -52,7 +52,7 @@ def test_f26_the_vm_restarts_while_the_daemon_is_down(bench, how):
     daemon = bench.daemon(configuration([guest], [("vm1", ANY_MOUSE)]), "-d")
     bench.lab.plug("mouse", "usb-mouse", 3)
     guest.wait_count(1)
-    daemon.wait_log("attached to vm1")
+    daemon.wait_log(": attached to vm1")
     daemon.kill()
     guest.kill(how)
     guest.start()

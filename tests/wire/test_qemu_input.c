@@ -1,9 +1,14 @@
 // Input devices into scripted QEMUs: which port is chosen, which refusals a person can mend.
 #include "bench.h"
 
+#include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "fake_qemu.h"
 #include "util/text.h"
@@ -40,6 +45,12 @@ static const struct result *attach_input(struct bench *bench, unsigned number, c
     CLEANUP(cleanup_device) struct device *device = bench_input(number);
     bench_attach_input(bench, "vm1", device, prefix);
     return expect_done(bench, kind);
+}
+
+static void end(pid_t pid)
+{
+    (void)kill(pid, SIGKILL);
+    (void)waitpid(pid, NULL, 0);
 }
 
 static void add_ports(struct fake_qemu *fake, const char *const *names)
@@ -181,8 +192,6 @@ static void test_f49_refusals_that_a_person_can_mend(void **state)
     struct fake_qemu fake = {0};
     add_ports(&fake, names);
     begin(bench, &fake);
-    fake.answer_error = "/dev/null: failed to get exclusive access: Device or resource busy";
-    assert_non_null(strstr(attach_input(bench, 1, "", RESULT_RETRY)->text, "/dev/null is grabbed by another program"));
     fake.answer_error = "Could not open '/dev/null': Permission denied";
     const struct result *result = attach_input(bench, 1, "", RESULT_RETRY);
     assert_non_null(strstr(result->text, "QEMU of vm1 runs as ")); // the fake is this very process
@@ -197,6 +206,113 @@ static void test_f49_refusals_that_a_person_can_mend(void **state)
     expect_done(bench, RESULT_GONE);
     attach_input(bench, 3, "", RESULT_DONE);
     fake_qemu_stop(&fake);
+}
+
+// A program that has the file open, under a name that is not fit for a terminal.
+static pid_t hold(const char *file)
+{
+    int ready[2];
+    char byte = 0;
+    assert_int_equal(pipe(ready), 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+        (void)prctl(PR_SET_NAME, "gr\033ab");
+        if (open(file, O_RDONLY) < 0 || write(ready[1], &byte, 1) != 1)
+            _exit(1);
+        for (;;)
+            pause();
+    }
+    close(ready[1]);
+    assert_int_equal(read(ready[0], &byte, 1), 1);
+    close(ready[0]);
+    return pid;
+}
+
+static struct device *new_grabbed(const struct bench *bench)
+{
+    struct device *device = bench_input(1);
+    free(device->node);
+    device->node = string_printf("%s/event5", bench->directory);
+    close(open(device->node, O_CREAT | O_RDONLY | O_CLOEXEC, 0600));
+    return device;
+}
+
+static void expect_grabbed(struct bench *bench, struct device *device, const char *by)
+{
+    bench_attach_input(bench, "vm1", device, "");
+    const struct result *result = expect_done(bench, RESULT_RETRY);
+    if (!strstr(result->text, " is grabbed by another program, which has to let go of it") ||
+        strncmp(result->text, device->node, strlen(device->node)) != 0 || !strstr(result->text, by))
+        fail_msg("not said: %s, but: %s", by, result->text);
+}
+
+static void test_f49_who_may_have_grabbed_it_is_named(void **state)
+{
+    static const char *const names[] = {"ep1", NULL};
+    struct bench *bench = *state;
+    struct fake_qemu fake = {0};
+    add_ports(&fake, names);
+    begin(bench, &fake);
+    CLEANUP(cleanup_device) struct device *device = new_grabbed(bench);
+    fake.answer_error = "x: failed to get exclusive access: Device or resource busy";
+    expect_grabbed(bench, device, "(as root, fuser -v ");
+    pid_t first = hold(device->node), second = hold(device->node);
+    expect_grabbed(bench, device, "(as root, fuser -v "); // the same trouble is said in the same words
+    device->instance = 100;
+    CLEANUP(cleanup_free)
+    char *two = string_printf(": gr\\x1bab (process %d), gr\\x1bab (process %d) have it open", (int)first, (int)second);
+    expect_grabbed(bench, device, two);
+    end(first);
+    expect_grabbed(bench, device, two);
+    for (uint64_t instance = 101; instance < 120; instance++) { // more of them than are remembered
+        CLEANUP(cleanup_free) char *one = string_printf(": gr\\x1bab (process %d) has it open", (int)second);
+        device->instance = instance;
+        expect_grabbed(bench, device, one);
+    }
+    end(second);
+    fake.answer_error = NULL;
+    bench_attach_input(bench, "vm1", device, "");
+    expect_done(bench, RESULT_DONE);
+    fake_qemu_stop(&fake);
+}
+
+static bool is_searching(void)
+{
+    for (int fd = 0; fd < 256; fd++) {
+        char path[32], target[16] = "";
+        (void)snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+        if (readlink(path, target, sizeof target - 1) > 0 && strcmp(target, "/proc") == 0)
+            return true;
+    }
+    return false;
+}
+
+// The VM ends, or is served no more, while it is found out who has it.
+static void test_the_search_for_who_grabbed_it_is_cut_off(void **state)
+{
+    static const char *const names[] = {"ep1", NULL};
+    struct bench *bench = *state;
+    CLEANUP(cleanup_device) struct device *device = new_grabbed(bench);
+    for (int i = 0; i < 2; i++) {
+        struct fake_qemu fake = {.answer_error = "x: failed to get exclusive access: Device or resource busy"};
+        add_ports(&fake, names);
+        fake_qemu_start(&fake, bench->loop, bench->directory, "vm1");
+        if (i == 0)
+            bench_add_vm(bench, "vm1", "vm1");
+        bench_expect_up(bench, "vm1");
+        device->instance = 10 + (uint64_t)i;
+        bench_attach_input(bench, "vm1", device, "");
+        while (!is_searching())
+            bench_turn(bench);
+        if (i == 0)
+            fake_qemu_stop(&fake);
+        else
+            bench_configure(bench, 0);
+        expect_done(bench, RESULT_LOST);
+        if (i == 1)
+            fake_qemu_stop(&fake);
+    }
 }
 
 static void test_f49_faults_while_ports_are_asked(void **state)
@@ -243,6 +359,8 @@ int main(int count, char **arguments)
         TEST(test_f49_no_port_at_all),
         TEST(test_f49_a_machine_without_pcie),
         TEST(test_f49_refusals_that_a_person_can_mend),
+        TEST(test_f49_who_may_have_grabbed_it_is_named),
+        TEST(test_the_search_for_who_grabbed_it_is_cut_off),
         TEST(test_f49_faults_while_ports_are_asked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,219 @@
+// A host wing for tests: the daemon with this in place of the real one has the devices that a file
+// lists, and is killed where the test wants it. All the rest of the daemon is the real one.
+//
+// VHOTPLUG_TEST_DEVICES names the file, which is read again whenever it is replaced. A line is a device:
+//     KEY INSTANCE VENDOR:PRODUCT NODE        usb:1-2 7 046d:c077 /dev/null
+// and "input:" in place of "usb:" makes it a mouse that is not USB.
+// VHOTPLUG_TEST_KILL=N kills the daemon at its Nth step: before and after each save of the memory, and
+// when a device is to be opened and has been.
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/inotify.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "host/host.h"
+#include "util/text.h"
+
+#define DEVICES_MAX 64
+
+struct devices {
+    struct device *list[DEVICES_MAX];
+    size_t count;
+};
+
+struct opening {
+    struct host *host;
+    struct device *device;
+    uint64_t serial;
+    sd_event_source *source;
+};
+
+struct host {
+    sd_event *loop;
+    struct host_callbacks callbacks;
+    void *user;
+    sd_event_source *watch, *first;
+    struct devices devices;
+    bool scanned;
+};
+
+static void step(void)
+{
+    static unsigned long steps;
+    const char *at = getenv("VHOTPLUG_TEST_KILL");
+    if (at && ++steps == strtoul(at, NULL, 10))
+        (void)raise(SIGKILL);
+}
+
+// ---- the file
+
+static struct device *new_device(const char *key, uint64_t instance, const char *node)
+{
+    bool input = strncmp(key, "input:", 6) == 0;
+    struct device *device = device_new(input ? DEVICE_INPUT : DEVICE_USB);
+    struct stat status = {0};
+    (void)stat(node, &status);
+    device->key = string_copy(key);
+    device->instance = instance;
+    device->node = string_copy(node);
+    device->number = status.st_rdev;
+    device->syspath = string_printf("/sys/%s", key);
+    device->product_reported = string_copy("Test Device");
+    if (input) {
+        device->properties = memory_new(1, sizeof *device->properties);
+        device->properties[device->property_count++] = string_copy("ID_INPUT_MOUSE=1");
+    } else {
+        device->port_path = string_copy(strchr(key, ':') + 1);
+        device->speed = SPEED_HIGH;
+        device->bus = 1;
+        device->address = (unsigned)instance;
+    }
+    return device;
+}
+
+static void read_devices(struct devices *devices)
+{
+    const char *name = getenv("VHOTPLUG_TEST_DEVICES");
+    FILE *file = name ? fopen(name, "re") : NULL;
+    char key[64], node[64];
+    unsigned long instance;
+    unsigned vendor, product;
+    *devices = (struct devices){0};
+    while (file && devices->count < DEVICES_MAX &&
+           fscanf(file, "%63s %lu %x:%x %63s", key, &instance, &vendor, &product, node) == 5) {
+        struct device *device = new_device(key, instance, node);
+        device->vendor_id = (uint16_t)vendor;
+        device->product_id = (uint16_t)product;
+        devices->list[devices->count++] = device;
+    }
+    if (file)
+        (void)fclose(file);
+}
+
+static void release_devices(struct devices *devices)
+{
+    for (size_t i = 0; i < devices->count; i++)
+        device_release(devices->list[i]);
+    devices->count = 0;
+}
+
+static bool has(const struct devices *devices, const struct device *device)
+{
+    for (size_t i = 0; i < devices->count; i++)
+        if (strcmp(devices->list[i]->key, device->key) == 0 && devices->list[i]->instance == device->instance)
+            return true;
+    return false;
+}
+
+// Tells the difference to what has been told; another instance in the same place is gone and new.
+static void look(struct host *host)
+{
+    struct devices before = host->devices;
+    read_devices(&host->devices);
+    for (size_t i = 0; i < before.count; i++)
+        if (!has(&host->devices, before.list[i]))
+            host->callbacks.gone(host->user, before.list[i]->key, before.list[i]->instance);
+    for (size_t i = 0; i < host->devices.count; i++)
+        if (!has(&before, host->devices.list[i]))
+            host->callbacks.present(host->user, host->devices.list[i], host->scanned);
+    release_devices(&before);
+}
+
+static int on_file(sd_event_source *source, const struct inotify_event *event, void *user)
+{
+    (void)source, (void)event;
+    look(user);
+    return 0;
+}
+
+static int on_first(sd_event_source *source, void *user)
+{
+    struct host *host = user;
+    (void)source;
+    look(host);
+    host->scanned = true;
+    host->callbacks.scanned(host->user);
+    return 0;
+}
+
+// ---- the wing
+
+int host_new(struct host **host, sd_event *loop, struct log *log, const struct host_callbacks *callbacks, void *user)
+{
+    (void)log;
+    CLEANUP(cleanup_host) struct host *new = memory_new(1, sizeof *new);
+    *new = (struct host){.loop = sd_event_ref(loop), .callbacks = *callbacks, .user = user};
+    const char *file = getenv("VHOTPLUG_TEST_DEVICES");
+    CLEANUP(cleanup_free) char *directory = file ? string_printf("%.*s", (int)(strrchr(file, '/') - file), file) : NULL;
+    int status = directory ? sd_event_add_inotify(loop, &new->watch, directory, IN_MOVED_TO, on_file, new) : -ENOENT;
+    if (status < 0)
+        return status;
+    *host = steal_pointer(&new);
+    return 0;
+}
+
+int host_start(struct host *host)
+{
+    return sd_event_add_defer(host->loop, &host->first, on_first, host);
+}
+
+void host_free(struct host *host)
+{
+    if (!host)
+        return;
+    sd_event_source_disable_unref(host->watch);
+    sd_event_source_disable_unref(host->first);
+    release_devices(&host->devices);
+    sd_event_unref(host->loop);
+    free(host);
+}
+
+static int on_open(sd_event_source *source, void *user)
+{
+    struct opening *opening = user;
+    struct host *host = opening->host;
+    bool there = has(&host->devices, opening->device);
+    int fd = there ? open(opening->device->node, O_RDWR | O_CLOEXEC) : -1;
+    step();
+    host->callbacks.opened(host->user, opening->serial, there ? HOST_OPENED : HOST_OPEN_GONE, fd,
+                           there ? NULL : "it has gone");
+    device_release(opening->device);
+    free(opening);
+    sd_event_source_disable_unref(source);
+    return 0;
+}
+
+void host_open(struct host *host, struct device *device, uint64_t serial)
+{
+    struct opening *opening = memory_new(1, sizeof *opening);
+    *opening = (struct opening){.host = host, .device = device_reference(device), .serial = serial};
+    step();
+    if (sd_event_add_defer(host->loop, &opening->source, on_open, opening) < 0)
+        abort();
+}
+
+bool host_has(const struct device *device)
+{
+    struct devices devices;
+    read_devices(&devices);
+    bool there = has(&devices, device);
+    release_devices(&devices);
+    return there;
+}
+
+// The linker puts this around the real one.
+int __real_host_save_memory(const char *path, const struct memory *memory);
+int __wrap_host_save_memory(const char *path, const struct memory *memory);
+
+int __wrap_host_save_memory(const char *path, const struct memory *memory)
+{
+    step();
+    int status = __real_host_save_memory(path, memory);
+    step();
+    return status;
+}
