@@ -1,6 +1,7 @@
 // An explanation of policy as text.
 #include "ctl/explanation.h"
 
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -83,13 +84,15 @@ static const char *result_text(const char *result)
     return result;
 }
 
-static void print_group(struct json_object *group, FILE *file)
+// TAKEN: an earlier group takes it already.
+static void print_group(struct json_object *group, bool taken, FILE *file)
 {
     CLEANUP(cleanup_free) char *path = say_member(group, "path");
     CLEANUP(cleanup_free) char *description = quoted_description(group);
     CLEANUP(cleanup_free) char *result = say_member(group, "result");
     struct json_object *rules = json_member(group, "rules");
-    (void)fprintf(file, "  %s%s %s\n", path, description, result_text(result));
+    bool late = taken && strcmp(result, "takes") == 0;
+    (void)fprintf(file, "  %s%s %s\n", path, description, late ? "would take it, but comes later" : result_text(result));
     size_t count = json_object_is_type(rules, json_type_array) ? json_object_array_length(rules) : 0;
     for (size_t i = 0; i < count; i++)
         print_rule(json_object_array_get_idx(rules, i), file);
@@ -102,6 +105,10 @@ void explanation_print(struct json_object *explanation, FILE *file)
     struct json_object *groups = json_member(explanation, "groups");
     size_t count = json_object_is_type(groups, json_type_array) ? json_object_array_length(groups) : 0;
     (void)fprintf(file, "policy: %s%s%s\n", verdict, *reason ? ": " : "", reason);
-    for (size_t i = 0; i < count; i++)
-        print_group(json_object_array_get_idx(groups, i), file);
+    bool taken = false;
+    for (size_t i = 0; i < count; i++) {
+        struct json_object *group = json_object_array_get_idx(groups, i);
+        print_group(group, taken, file);
+        taken |= string_equal(json_member_string(group, "result"), "takes");
+    }
 }

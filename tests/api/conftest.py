@@ -60,7 +60,7 @@ def start(program, place):
     """Starts daemons, and ends them after the test."""
     daemons = []
 
-    def begin(*arguments, **options):
+    def begin(*arguments, program=program, **options):
         daemon = vhotplug.Daemon(program, place, *arguments, **options)
         daemons.append(daemon)
         return daemon

@@ -11,6 +11,7 @@ import time
 import pytest
 
 import client as api
+import crosvm
 import peer
 import vhotplug
 
@@ -225,6 +226,48 @@ def test_f46_a_thousand_clients_of_whom_some_are_hostile(daemon, connect, addres
         files = len(vhotplug.open_files(daemon.process))
     assert files <= 100
     assert daemon.stop() == 0
+
+
+def plug_times(devices, vm, daemon, count):
+    """Plugs a device into the host that many times. The seconds of each until its VM has it, the shortest first."""
+    times = []
+    for _ in range(count):
+        begin = time.monotonic()
+        devices.plug(usb_1_1="mouse")
+        crosvm.until(vm.nodes, daemon, "the VM with the device")
+        times.append(time.monotonic() - begin)
+        devices.pull("usb_1_1")
+        crosvm.until(lambda: not vm.nodes(), daemon, "the VM without the device")
+    return sorted(times)
+
+
+def test_f46_devices_are_plugged_while_a_thousand_clients_are_hostile(build, start, connect, address, place, config):
+    devices, vm = crosvm.Devices(place), crosvm.Crosvm(place / "vm1.sock")
+    try:
+        path = config(vms=[{"name": "vm1", "type": "crosvm", "socket": str(vm.path)}],
+                      usbPassthrough=[{"targetVm": "vm1", "allow": [{"portPath": "1-*"}]}])
+        daemon = start("-c", path, program=build / "tests" / "cli" / "vhotplug-stub", environment=devices.environment(place))
+        daemon.wait_ready()
+        quiet = plug_times(devices, vm, daemon, 10)
+        herd = [connect() for _ in range(THOUSAND)]
+        for one in herd:
+            one.send(b'{"action": "enable_notifications"}\n')
+        for one in herd[:100]:
+            fill(one, b'{"action": "device_list"}\n{"action": "usb_list"}\n')
+        flood = Background(send_without_newline, address, GIB)
+        attacked = plug_times(devices, vm, daemon, 10)
+        while flood.is_alive():
+            attacked = sorted(attacked + plug_times(devices, vm, daemon, 1))
+        assert flood.wait() > 1000
+        for one in herd[900:]:
+            assert one.event("usb_attached")["vm"] == "vm1"
+        print(f"plug to attached, median: {quiet[5]:.3f} s alone, {attacked[len(attacked) // 2]:.3f} s of {len(attacked)} "
+              "under attack")
+        assert daemon.stop() == 0
+        vm.stop()
+    finally:
+        vm.process.kill()
+        vm.process.wait()
 
 
 def test_f47_too_many_clients_are_told_so(daemon, connect):

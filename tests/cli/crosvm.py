@@ -15,6 +15,11 @@ NODES = {"mouse": ("/dev/null", "1:3", "046d:c077"), "twin": ("/dev/zero", "1:5"
 NUMBER = {name: number for name, (_, number, _) in NODES.items()}
 
 
+def kept_in(directory):
+    """general, so that the daemon's socket and state file are the test's own."""
+    return {"statePath": str(directory / "state"), "api": {"unixSocket": str(directory / "api.sock")}}
+
+
 class Crosvm:
     """A VM. Its socket is PATH."""
 

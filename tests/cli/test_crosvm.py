@@ -8,7 +8,7 @@ import tempfile
 
 import pytest
 
-from crosvm import NUMBER, Crosvm, Devices, until, was_killed
+from crosvm import NUMBER, Crosvm, Devices, kept_in, until, was_killed
 from vhotplug import Daemon, open_files
 
 # Each VM gets what is plugged into one of the buses.
@@ -20,7 +20,7 @@ WIDTH = 8  # how many of them run at a time where a test has many cases
 def write_config(directory, sockets=("vm1.sock", "vm2.sock"), **keys):
     vms = [{"name": pathlib.Path(name).stem, "type": "crosvm", "socket": str(directory / name)} for name in sockets]
     path = directory / "vhotplug.conf"
-    path.write_text(json.dumps({**RULES, "vms": vms, **keys}))
+    path.write_text(json.dumps({**RULES, "vms": vms, "general": kept_in(directory), **keys}))
     return path
 
 
@@ -339,8 +339,8 @@ def test_no_descriptor_is_left(bench):
         vm.order("fault attach 1 fd")
         bench.devices.plug(usb_1_1="mouse", usb_1_2="twin")
         bench.wait("vm1", "mouse", "twin")
-    # Standard input and output are /dev/null.
-    until(lambda: len(nodes()) == 2, bench.daemon, f"the daemon keeps {nodes()}")
+    # Standard input and output are /dev/null, and so is the spare descriptor of the API.
+    until(lambda: len(nodes()) == 3, bench.daemon, f"the daemon keeps {nodes()}")
     bench.end()
 
 

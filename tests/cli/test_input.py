@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from crosvm import Devices, until
+from crosvm import Devices, kept_in, until
 from peer import GREETING, Peer, answer
 
 NODES = {"mouse": "/dev/null", "twin": "/dev/zero", "third": "/dev/urandom"}
@@ -74,7 +74,8 @@ class Bench:
     def start(self, path="vm1.qmp"):
         config = self.place / "vhotplug.conf"
         config.write_text(json.dumps({"evdevPassthrough": {"targetVm": "vm1", "pcieBusPrefix": "ep"}, "vms": [
-            {"name": "vm1", "type": "qemu", "socket": str(self.place / path)}]}))
+            {"name": "vm1", "type": "qemu", "socket": str(self.place / path)}],
+            "general": kept_in(self.place)}))
         self.daemon = self.begin("-a", "-c", config, environment=self.devices.environment(self.place))
         return self.daemon
 

@@ -169,8 +169,8 @@ def test_f13_composite_device_says_which_rule_won_and_what_else_matches(explain,
     text = explain(config(usbPassthrough=groups), CAMERA).stdout
     assert text.splitlines()[0] == "Webcam C270 (046d:0825, 3-1)"
     assert "belongs in vm1: allowed by usbPassthrough[0].allow[0]" in text
-    assert re.search(r'usbPassthrough\[0\] "Sound".*\n +allow\[0\] "audio": matches\n', text)
-    assert re.search(r'usbPassthrough\[1\] "Video".*\n +allow\[0\]: matches\n', text)
+    assert re.search(r'usbPassthrough\[0\] "Sound" takes it\n +allow\[0\] "audio": matches\n', text)
+    assert re.search(r'usbPassthrough\[1\] "Video" would take it, but comes later\n +allow\[0\]: matches\n', text)
     assert re.search(r"allow\[1\]: .*interfaceClass.* 8.* 14, 1\n", text)
     # The cure: a rule that leaves out what has another interface.
     groups[0]["deny"] = [{"interfaceClass": 14}]

@@ -105,7 +105,7 @@ class Bench:
         if not self.lab.good("pidof systemd-udevd > /dev/null"):
             self.lab.run("[ -d /run/udev.away ] && { rm -rf /run/udev; mv /run/udev.away /run/udev; }; true")
             self.lab.start_udevd()
-        self.lab.run(f"rm -rf {PLACE}/* {daemons.PLACE} /run/vhotplug /tmp/run; true")
+        self.lab.run(f"rm -rf {PLACE}/* {daemons.PLACE} /run/vhotplug /var/lib/vhotplug /tmp/run; true")
         names = self.usb_names()
         if "usb1" not in names or "usb2" not in names:
             self.lab.reset_controller()

@@ -84,4 +84,5 @@ def configuration(guests, groups):
         "usbPassthrough": [{"targetVm": group[0], "allow": group[1], "deny": group[2] if len(group) > 2 else []}
                            for group in groups],
         "vms": [{"name": guest.name, "type": guest.type, "socket": guest.socket} for guest in guests],
+        "general": {"statePath": f"{PLACE}/state", "api": {"unixSocket": f"{PLACE}/api.sock"}},
     }

@@ -59,8 +59,11 @@ class Person:
     def listens(self, choice=""):
         """Starts the applet; answers with CHOICE."""
         self.chooses(choice)
-        self.lab.run(f": > {EVENTS}; setsid python3 {CHOOSER} {SOCKET} {CHOICE} {EVENTS} > {PLACE}/chooser.log 2>&1 < /dev/null & "
-                     f"while ! grep -q result {EVENTS}; do sleep 0.1; done")
+        self.lab.write(f"{PLACE}/chooser.py", CHOOSER.read_text())  # the lab sees no source tree that lies below /tmp
+        self.lab.run(f": > {EVENTS}; setsid python3 {PLACE}/chooser.py {SOCKET} {CHOICE} {EVENTS} "
+                     f"> {PLACE}/chooser.log 2>&1 < /dev/null &")
+        wait_for("the applet to listen", lambda: "result" in self.lab.text(f"cat {EVENTS}"),
+                 show=lambda: self.lab.text(f"cat {PLACE}/chooser.log"))
 
     def chooses(self, vm):
         self.lab.run(f"echo {vm} > {CHOICE}")
