@@ -278,7 +278,7 @@ def test_f43_a_reload_moves_one_device_and_leaves_three_alone(bench, person, gad
     failed = person.fails("reload")
     assert "nobody" in failed and "vendorid" in failed and "did you mean vendorId" in failed
     checked = bench.lab.run(f"{person.program} check {daemon.config_file} 2>&1; true").text
-    assert all(line in checked for line in failed.splitlines() if "usbPassthrough" in line), (failed, checked)
+    assert all(line.removeprefix("vhotplugctl: ") in checked for line in failed.splitlines() if "usbPassthrough" in line), (failed, checked)
     assert two.places() == ["1-3"] and {where: one.at(where) for where in before} == before
 
 
@@ -293,9 +293,42 @@ def test_f42_what_is_and_why_is_told_in_80_columns(bench, person, gadgets):
     wait_places(one, [place, token_place], daemon)
     daemon.wait_log("waits: vm2 is not running")
     for verb in ["status"], ["list"], ["list", "--tree"], ["vms"], ["explain", place], ["explain", "1-3"], ["explain", "2-2"]:
-        shown = bench.lab.run(f"COLUMNS=80 {person.command(*verb)}").text
+        typed = f"stty cols 80; NO_COLOR=1 {person.command(*verb)}"
+        shown = bench.lab.run(f"script -qec {shlex.quote(typed)} /dev/null").text.replace("\r", "")
         print(shown)
         assert shown and all(len(line) <= 80 for line in shown.splitlines()), (verb, shown)
     assert "vm2 is not running" in person.does("explain", "1-3")
     assert "no rule allows it" in person.does("explain", "2-2")
     assert person.sees("status")
+
+
+def test_f47_over_vsock_a_guest_sees_and_does_what_its_cid_may(bench, person):
+    bench.lab.run("modprobe vsock_loopback")
+    one, two = bench.guest("vm1"), bench.guest("vm2")
+    rules = [{"targetVm": "vm1", "allow": [mouse_rule()]}, {"targetVm": "vm2", "allow": [KEYBOARD]}]
+    cids = [{"cid": 1, "permissions": ["list"], "vms": ["vm1"]}]
+    way = {"transports": ["unix", "vsock"], "port": 2001}
+    daemon = bench.daemon(configuration([one, two], rules, **way, allowedCids=cids))
+    bench.lab.plug("mouse", "usb-mouse", 3)
+    bench.lab.plug("keys", "usb-kbd", 4)
+    wait_places(one, ["1-3"], daemon)
+    wait_places(two, ["1-4"], daemon)
+    guest = f"{person.program} --cid 1 --port 2001"
+    assert [device["port_path"] for device in json.loads(bench.lab.run(f"{guest} list --json").text)] == ["1-3"]
+    refused = bench.lab.run(f"{guest} detach 1-3 2>&1; {guest} attach 1-4 vm2 2>&1; true").text
+    assert refused.count("not allowed for this client") == 2, refused
+    assert one.places() == ["1-3"] and two.places() == ["1-4"]
+    # Its right to control makes it lord of its own VM's devices, and of no others.
+    cids[0]["permissions"].append("control")
+    daemon.configure(configuration([one, two], rules, **way, allowedCids=cids))
+    person.does("reload")
+    refused = bench.lab.run(f"{guest} detach 1-4 2>&1; {guest} attach 1-3 vm2 2>&1; true").text
+    assert "there is no device 1-4" in refused and "not allowed for this client" in refused, refused
+    bench.lab.run(f"{guest} detach 1-3")
+    wait_places(one, [], daemon)
+    assert two.places() == ["1-4"]
+    # A CID that is not named gets no word.
+    cids[0]["cid"] = 77
+    daemon.configure(configuration([one, two], rules, **way, allowedCids=cids))
+    person.does("reload")
+    assert not bench.lab.good(f"{guest} list")

@@ -415,6 +415,7 @@ static bool try_bytes(const char *text, size_t length)
     if (!device)
         return false;
     CLEANUP(cleanup_free) char *title = device_title(device);
+    assert_non_null(title);
     CLEANUP(cleanup_json) struct json_object *written = device_to_json(device);
     CLEANUP(cleanup_device) struct device *again = device_from_json(written, &error);
     if (!again)
