@@ -92,7 +92,8 @@ static void print_group(struct json_object *group, bool taken, FILE *file)
     CLEANUP(cleanup_free) char *result = say_member(group, "result");
     struct json_object *rules = json_member(group, "rules");
     bool late = taken && strcmp(result, "takes") == 0;
-    (void)fprintf(file, "  %s%s %s\n", path, description, late ? "would take it, but comes later" : result_text(result));
+    (void)fprintf(file, "  %s%s %s\n", path, description,
+                  late ? "would take it, but comes later" : result_text(result));
     size_t count = json_object_is_type(rules, json_type_array) ? json_object_array_length(rules) : 0;
     for (size_t i = 0; i < count; i++)
         print_rule(json_object_array_get_idx(rules, i), file);
