@@ -246,7 +246,7 @@ def test_f46_devices_are_plugged_while_a_thousand_clients_are_hostile(build, sta
     try:
         path = config(vms=[{"name": "vm1", "type": "crosvm", "socket": str(vm.path)}],
                       usbPassthrough=[{"targetVm": "vm1", "allow": [{"portPath": "1-*"}]}])
-        daemon = start("-c", path, program=build / "tests" / "cli" / "vhotplug-stub", environment=devices.environment(place))
+        daemon = start("-a", "-c", path, program=build / "tests" / "cli" / "vhotplug-stub", environment=devices.environment(place))
         daemon.wait_ready()
         quiet = plug_times(devices, vm, daemon, 10)
         herd = [connect() for _ in range(THOUSAND)]
