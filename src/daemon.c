@@ -23,6 +23,9 @@
 // The API's clients have each one, besides those of devices and VMs.
 #define FILES_WANTED 8192
 
+// What could not be saved is tried again after that time, in µs.
+#define SAVE_AGAIN (5 * UINT64_C(1000000))
+
 // An attach whose device is being opened.
 struct opening {
     struct operation operation;
@@ -33,7 +36,7 @@ struct daemon {
     const struct daemon_settings *settings;
     struct log *log;
     sd_event *loop;
-    sd_event_source *pump, *timer, *terminate, *interrupt, *reload;
+    sd_event_source *pump, *timer, *save, *terminate, *interrupt, *reload;
     struct config *config;
     struct reconcile *reconcile;
     struct host *host;
@@ -101,16 +104,26 @@ static uint64_t monotonic(struct daemon *daemon)
     return now;
 }
 
+static void save_later(struct daemon *daemon)
+{
+    (void)sd_event_source_set_time(daemon->save, monotonic(daemon) + SAVE_AGAIN);
+    (void)sd_event_source_set_enabled(daemon->save, SD_EVENT_ONESHOT);
+}
+
 static void save_choices(struct daemon *daemon)
 {
+    bool failed = daemon->choices_failed;
+    daemon->choices_failed = false;
     if (!daemon->config->persistent)
         return;
     const char *file = daemon->config->state_path;
     int status = host_save_choices(file, reconcile_choices(daemon->reconcile));
-    if (status < 0 && !daemon->choices_failed)
+    if (status < 0 && !failed)
         log_warning(daemon->log, "%s cannot be written: %s; after a restart, what people chose is not known", file,
                     strerror(-status));
     daemon->choices_failed = status < 0;
+    if (daemon->choices_failed)
+        save_later(daemon);
 }
 
 static void use_config(struct daemon *daemon, struct config *config)
@@ -277,6 +290,23 @@ static void save_memory(struct daemon *daemon)
         log_warning(daemon->log, "%s cannot be written: %s; after a restart, devices may wait for every VM's answer",
                     daemon->memory_file, strerror(-status));
     daemon->memory_failed = status < 0;
+    if (daemon->memory_failed)
+        save_later(daemon);
+}
+
+static void save_what_failed(struct daemon *daemon)
+{
+    if (daemon->memory_failed)
+        save_memory(daemon);
+    if (daemon->choices_failed)
+        save_choices(daemon);
+}
+
+static int on_save(sd_event_source *source, uint64_t time, void *user)
+{
+    (void)source, (void)time;
+    save_what_failed(user);
+    return 0;
 }
 
 static void log_output(struct log *log, const struct output *output)
@@ -348,6 +378,8 @@ static int start_loop(struct daemon *daemon)
             0 ||
         (status = sd_event_add_post(loop, &daemon->pump, on_pump, daemon)) < 0 ||
         (status = sd_event_add_time(loop, &daemon->timer, CLOCK_MONOTONIC, 0, 1000, on_deadline, daemon)) < 0 ||
+        (status = sd_event_add_time(loop, &daemon->save, CLOCK_MONOTONIC, 0, 1000, on_save, daemon)) < 0 ||
+        (status = sd_event_source_set_enabled(daemon->save, SD_EVENT_OFF)) < 0 ||
         (status = sd_event_set_watchdog(loop, true)) < 0)
         return status;
     return sd_event_source_set_enabled(daemon->timer, SD_EVENT_OFF);
@@ -418,7 +450,8 @@ static void daemon_clear(struct daemon *daemon)
     reconcile_free(daemon->reconcile);
     config_free(daemon->config);
     free(daemon->memory_file);
-    sd_event_source *sources[] = {daemon->pump, daemon->timer, daemon->terminate, daemon->interrupt, daemon->reload};
+    sd_event_source *sources[] = {daemon->pump,      daemon->timer,     daemon->save,
+                                  daemon->terminate, daemon->interrupt, daemon->reload};
     for (size_t i = 0; i < sizeof sources / sizeof *sources; i++)
         sd_event_source_unref(sources[i]);
     sd_event_unref(daemon->loop);
@@ -444,5 +477,6 @@ int daemon_run(const struct daemon_settings *settings, struct log *log)
         return EXIT_FAILURE;
     }
     (void)sd_notify(0, "STOPPING=1");
+    save_what_failed(&daemon);
     return EXIT_SUCCESS;
 }

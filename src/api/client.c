@@ -238,6 +238,9 @@ static void serve_line(struct client *client)
     client->served += length + (newline ? 1 : 0);
     client->searched = client->served;
     messages_request(client->clients->messages, &client->caller, line, length);
+    // A browser can be made to send lines to a port of this host; the first of those is never a request.
+    if (client->peer.kind == CLIENT_TCP && client->caller.confused)
+        client->leaving = true;
 }
 
 static void serve_lines(struct client *client)

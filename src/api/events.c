@@ -27,6 +27,8 @@ struct event {
 
 static bool is_for(const struct caller *caller, const struct event *event)
 {
+    if (!(caller->permissions & API_NOTIFY)) // a reload has taken it from them
+        return false;
     if (!scope_is_bound(caller))
         return true;
     if (event->names_vm)

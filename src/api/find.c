@@ -1,6 +1,7 @@
 // Which devices a request means.
 #include "api/find.h"
 
+#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -41,11 +42,6 @@ static bool is_place(const struct selector *selector, const struct device_status
            string_equal(device->syspath, selector->text) || string_equal(device->id_path, selector->text);
 }
 
-static bool is_serial(const struct selector *selector, const struct device_status *status)
-{
-    return string_equal(status->device->serial, selector->text);
-}
-
 static bool has_root_port(const struct selector *selector, const struct device_status *status)
 {
     const struct device *device = status->device;
@@ -83,6 +79,11 @@ static bool has_name(const struct selector *selector, const struct device_status
     const struct device *device = status->device;
     return is_in_names(device->vendor_database, device->product_database, selector->text) ||
            is_in_names(device->vendor_reported, device->product_reported, selector->text);
+}
+
+static bool has_serial_or_name(const struct selector *selector, const struct device_status *status)
+{
+    return string_equal(status->device->serial, selector->text) || has_name(selector, status);
 }
 
 // ---- what matches
@@ -284,11 +285,51 @@ static bool reads_as_text(struct selector *selector)
     return true;
 }
 
+static size_t digits(const char *text)
+{
+    return strspn(text, "0123456789");
+}
+
+// "1-2.3"
+static bool reads_as_port_path(const char *text)
+{
+    size_t length = digits(text);
+    if (!length || text[length] != '-')
+        return false;
+    for (text += length; *text == '-' || *text == '.'; text += length)
+        if ((length = 1 + digits(text + 1)) == 1)
+            return false;
+    return !*text;
+}
+
+// "0000:00:14.3"
+static bool reads_as_pci_address(const char *text)
+{
+    static const char form[] = "hhhh:hh:hh.h";
+    if (strlen(text) != sizeof(form) - 1)
+        return false;
+    for (size_t i = 0; form[i]; i++)
+        if (form[i] == 'h' ? !isxdigit((unsigned char)text[i]) : text[i] != form[i])
+            return false;
+    return true;
+}
+
+// What names a place or a number names no device that happens to be called so.
+static bool reads_as_name(struct selector *selector)
+{
+    const char *text = selector->text;
+    return *text != '/' && !reads_as_port_path(text) && !reads_as_pci_address(text) && !reads_as_ids(selector) &&
+           !reads_as_address(selector);
+}
+
 static const struct {
     bool (*reads)(struct selector *selector);
     selector_matches *matches;
-} names[] = {{reads_as_text, is_node},        {reads_as_text, is_place},  {reads_as_ids, has_ids},
-             {reads_as_address, has_address}, {reads_as_text, is_serial}, {reads_as_text, has_name}};
+} names[] = {{reads_as_text, is_node},
+             {reads_as_text, is_place},
+             {reads_as_ids, has_ids},
+             {reads_as_address, has_address},
+             {reads_as_name, has_serial_or_name}};
 
 static char *find_any(const struct messages *messages, const struct caller *caller, struct json_object *request,
                       struct found *found)

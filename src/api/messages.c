@@ -46,6 +46,7 @@ void messages_request(struct messages *messages, struct caller *caller, const ch
     static const struct json_limits limits = {.length = MESSAGE_LINE_MAX, .depth = REQUEST_DEPTH};
     CLEANUP(cleanup_free) char *error = NULL;
     CLEANUP(cleanup_json) struct json_object *request = json_parse(line, length, &limits, &error);
+    caller->confused |= !json_object_is_type(request, json_type_object);
     if (!request)
         reply_failed(caller, "The line is not JSON: %s", error);
     else if (!json_object_is_type(request, json_type_object))

@@ -21,6 +21,7 @@ struct caller {
     // The answer that was owed has been said: further lines may be handed over. From the loop. May be NULL.
     void (*answered)(struct caller *caller);
 
+    bool confused;                // said a line that is no JSON object
     bool owed;                    // an answer is to come: no further line until then
     bool notified;                // events are for them
     struct caller *next_notified; // of messages.c

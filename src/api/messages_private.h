@@ -24,6 +24,7 @@ struct waiting_item {
     enum device_state state;
     char *vm;     // as device_status.vm
     char *reason; // why it is in that state, or why it failed
+    char *error;  // why it failed, where that is more than the reason; else NULL
 };
 
 // A request whose answer waits.

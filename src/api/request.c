@@ -286,7 +286,7 @@ static char *begin(const struct messages *messages, const struct caller *caller,
                    enum waiting_kind kind, const char *vm)
 {
     uint64_t now = view_now(messages), instance = status->device->instance;
-    if (!scope_may_move(caller, status))
+    if (!scope_may_move(caller, messages->reconcile, status))
         return string_copy(not_allowed);
     if (kind == WAITING_DETACH)
         return reconcile_detach(messages->reconcile, instance, now);

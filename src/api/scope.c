@@ -38,10 +38,18 @@ bool scope_has_device(const struct caller *caller, const struct device_status *s
     return status->verdict->kind == VERDICT_ALLOWED && scope_has_group(caller, status->verdict->group);
 }
 
-bool scope_may_move(const struct caller *caller, const struct device_status *status)
+static bool is_of_others(const void *user, const char *vm)
 {
+    return !scope_has_vm(user, vm);
+}
+
+bool scope_may_move(const struct caller *caller, const struct reconcile *reconcile, const struct device_status *status)
+{
+    if (!scope_is_bound(caller))
+        return true;
     bool held = status->state == STATE_ATTACHED || status->state == STATE_ATTACHING || status->state == STATE_DETACHING;
-    return scope_has_device(caller, status) && (!held || scope_has_vm(caller, status->vm));
+    return scope_has_device(caller, status) && (!held || scope_has_vm(caller, status->vm)) &&
+           !reconcile_device_is_of(reconcile, status->device->instance, is_of_others, caller);
 }
 
 const char *scope_vm(const struct caller *caller, const char *vm)

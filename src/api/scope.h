@@ -12,8 +12,9 @@ bool scope_has_vm(const struct caller *caller, const char *vm) CHECKED;
 bool scope_has_group(const struct caller *caller, const struct group *group) CHECKED;
 // A device that may go into a VM of theirs, or is in one.
 bool scope_has_device(const struct caller *caller, const struct device_status *status) CHECKED;
-// Nobody else's VM has the device: they may move it.
-bool scope_may_move(const struct caller *caller, const struct device_status *status) CHECKED;
+// Nobody else's VM has the device or may have it, and no person wants it there: they may move it.
+bool scope_may_move(const struct caller *caller, const struct reconcile *reconcile,
+                    const struct device_status *status) CHECKED;
 // The name of a VM if it is theirs, else NULL.
 const char *scope_vm(const struct caller *caller, const char *vm) CHECKED;
 // A text safe for people, or a general one when it names a VM that is not theirs. Free with free().

@@ -40,10 +40,10 @@ struct json_object *view_group_vms(const struct caller *caller, const struct gro
     return names;
 }
 
-// The VM that has it; a device on its way out by request counts as out.
+// The VM that has it. One that is to let go of it has it until it has done so.
 static const char *holder(const struct device_status *status)
 {
-    bool in = status->state == STATE_ATTACHED || (status->state == STATE_DETACHING && !status->detached);
+    bool in = status->state == STATE_ATTACHED || status->state == STATE_DETACHING;
     return in ? status->vm : NULL;
 }
 

@@ -12,6 +12,8 @@
 #include "util/json.h"
 #include "util/text.h"
 
+#define VM_SHOWN_MAX 256
+
 struct waiting *waiting_new(struct messages *messages, struct caller *caller, enum waiting_kind kind, bool lists)
 {
     struct waiting *waiting = memory_new(1, sizeof(*waiting));
@@ -56,6 +58,7 @@ static void waiting_free(struct waiting *waiting)
         free(item->goal);
         free(item->vm);
         free(item->reason);
+        free(item->error);
     }
     free(waiting->items);
     free(waiting);
@@ -163,6 +166,11 @@ static void take_all(struct messages *messages)
 
 // ---- the answers
 
+static char *error_text(const struct messages *messages, const struct caller *caller, const struct waiting_item *item)
+{
+    return scope_text(caller, messages->reconcile, item->error ? item->error : item->reason);
+}
+
 static void add_item(const struct messages *messages, const struct caller *caller, struct json_object *object,
                      const struct waiting_item *item)
 {
@@ -174,8 +182,9 @@ static void add_item(const struct messages *messages, const struct caller *calle
     }
     if (item->skipped)
         json_object_object_add(object, "skipped", json_object_new_boolean(true));
+    CLEANUP(cleanup_free) char *error = error_text(messages, caller, item);
     if (item->failed)
-        reply_fail(object, reason);
+        reply_fail(object, error);
 }
 
 static void add_list(const struct messages *messages, const struct caller *caller, struct json_object *reply,
@@ -193,8 +202,8 @@ static void add_list(const struct messages *messages, const struct caller *calle
         if (!item->failed)
             continue;
         CLEANUP(cleanup_free) char *title = device_title(item->device);
-        CLEANUP(cleanup_free) char *reason = scope_text(caller, messages->reconcile, item->reason);
-        text_printf(&errors, "%s%s: %s", failed++ ? "; " : "", title, reason);
+        CLEANUP(cleanup_free) char *error = error_text(messages, caller, item);
+        text_printf(&errors, "%s%s: %s", failed++ ? "; " : "", title, error);
     }
     json_object_object_add(reply, "devices", list);
     CLEANUP(cleanup_free) char *error = string_printf("%zu of %zu devices: %s", failed, waiting->count, errors.string);
@@ -219,15 +228,33 @@ static void answer(struct messages *messages, struct waiting *waiting)
 
 // ---- time
 
-// It ends as it stands. Who suspends must know what has not left its VM.
+// Whether it is still in a VM that was to let go of it.
+static bool is_stuck(const struct waiting *waiting, const struct waiting_item *item)
+{
+    if (waiting->kind == WAITING_DETACH)
+        return in_vm(item->state);
+    bool has = item->state == STATE_ATTACHED || item->state == STATE_DETACHING;
+    return waiting->kind == WAITING_ATTACH && has && item->goal && !string_equal(item->goal, item->vm);
+}
+
+// It ends as it stands. Who suspends, detaches or moves must know what has not left its VM.
+static void expire_item(const struct waiting *waiting, struct waiting_item *item)
+{
+    item->done = true;
+    item->failed = waiting->kind == WAITING_SUSPEND || is_stuck(waiting, item);
+    if (waiting->kind == WAITING_SUSPEND || !item->failed)
+        return;
+    CLEANUP(text_clear) struct text error = {0};
+    text_add_safe(&error, item->vm ? item->vm : "its VM", VM_SHOWN_MAX);
+    text_printf(&error, " has not let go of it yet: %s", item->reason ? item->reason : "");
+    item->error = text_take(&error);
+}
+
 static void expire(struct waiting *waiting)
 {
-    for (size_t i = 0; i < waiting->count; i++) {
-        struct waiting_item *item = &waiting->items[i];
-        if (!item->done && waiting->kind == WAITING_SUSPEND)
-            item->failed = true;
-        item->done = true;
-    }
+    for (size_t i = 0; i < waiting->count; i++)
+        if (!waiting->items[i].done)
+            expire_item(waiting, &waiting->items[i]);
 }
 
 static bool is_done(const struct waiting *waiting)

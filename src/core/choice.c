@@ -61,7 +61,7 @@ static struct choice *find_exact(const struct choices *choices, const char *id, 
 }
 
 static const struct choice *find(const struct choices *choices, const struct device *device, const char *id,
-                                 const char *path)
+                                 const char *path, choice_is_taken *is_taken, const void *user)
 {
     const struct choice *found = find_exact(choices, id, path);
     if (!found)
@@ -69,18 +69,19 @@ static const struct choice *find(const struct choices *choices, const struct dev
     if (found || device->kind != DEVICE_USB || !serial_of(device))
         return found;
     for (size_t i = choices->count; i-- > 0;)
-        if (strcmp(choices->items[i].id, id) == 0)
+        if (strcmp(choices->items[i].id, id) == 0 && !(is_taken && is_taken(user, &choices->items[i])))
             return &choices->items[i];
     return NULL;
 }
 
-const struct choice *choices_find(const struct choices *choices, const struct device *device)
+const struct choice *choices_find(const struct choices *choices, const struct device *device, choice_is_taken *is_taken,
+                                  const void *user)
 {
     if (!choices->count)
         return NULL;
     CLEANUP(cleanup_free) char *id = choice_id(device);
     CLEANUP(cleanup_free) char *path = choice_path(device);
-    return find(choices, device, id, path);
+    return find(choices, device, id, path, is_taken, user);
 }
 
 static void choice_clear(struct choice *choice)
@@ -116,11 +117,12 @@ static void append(struct choices *choices, const struct choice *choice)
     choices->items[choices->count++] = *choice;
 }
 
-bool choices_set(struct choices *choices, const struct device *device, const char *vm, bool detached)
+bool choices_set(struct choices *choices, const struct device *device, const char *vm, bool detached,
+                 choice_is_taken *is_taken, const void *user)
 {
     CLEANUP(cleanup_free) char *id = choice_id(device);
     CLEANUP(cleanup_free) char *path = choice_path(device);
-    const struct choice *holds = find(choices, device, id, path);
+    const struct choice *holds = find(choices, device, id, path, is_taken, user);
     if (!holds && !vm && !detached)
         return false; // as it is without an entry
     struct choice choice = {NULL, NULL, string_copy(vm ? vm : holds ? holds->vm : NULL), detached};

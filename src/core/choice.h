@@ -23,13 +23,18 @@ struct choices {
     size_t count;
 };
 
+// Whether a device other than the one that is asked about is in the place of ENTRY and has its id: a twin.
+typedef bool choice_is_taken(const void *user, const struct choice *entry);
 // What holds for DEVICE, or NULL: the entry of its place, else one for wherever, else, if it has a
-// serial number, the newest of another place. Borrowed.
-const struct choice *choices_find(const struct choices *choices, const struct device *device) CHECKED;
-// Sets what holds for DEVICE in its place and makes it the newest entry; VM NULL leaves the VM as it was.
+// serial number, the newest of another place that is not taken (IS_TAKEN may be NULL: none is). Borrowed.
+const struct choice *choices_find(const struct choices *choices, const struct device *device, choice_is_taken *is_taken,
+                                  const void *user) CHECKED;
+// Sets what holds for DEVICE in its place and makes it the newest entry; VM NULL leaves the VM as it was,
+// as choices_find says.
 // When there are CHOICES_MAX, the oldest entry makes room that keeps nothing out, else the oldest.
 // Returns false when nothing changed.
-bool choices_set(struct choices *choices, const struct device *device, const char *vm, bool detached);
+bool choices_set(struct choices *choices, const struct device *device, const char *vm, bool detached,
+                 choice_is_taken *is_taken, const void *user);
 void choices_forget(struct choices *choices, size_t index);
 
 // "usb-046d:c52b:SERIAL" ("None" for no serial), "pci-0000:00:14.3", "input-NAME"; free with free().

@@ -122,6 +122,11 @@ struct device_status {
     bool trying;        // an attach is on its way or comes next, whatever its state says of an earlier one
     uint64_t since;     // when its state or reason last changed
 };
+// Which VMs are meant.
+typedef bool reconcile_those(const void *user, const char *vm);
+// Whether one of those VMs has the device, may have it, or is where a person wants it.
+bool reconcile_device_is_of(const struct reconcile *reconcile, uint64_t instance, reconcile_those *those,
+                            const void *user) CHECKED;
 size_t reconcile_device_count(const struct reconcile *reconcile) CHECKED;
 // INDEX counts from 0 in order of arrival. Clear with device_status_clear.
 void reconcile_device_status(const struct reconcile *reconcile, size_t index, struct device_status *status);

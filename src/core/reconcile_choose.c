@@ -23,9 +23,43 @@ char *group_list_vms(const struct group *group)
     return text_take(&text);
 }
 
+struct asked {
+    const struct reconcile *reconcile;
+    const struct device_record *record;
+};
+
+static bool is_entry_of(const struct choice *entry, const struct device *device)
+{
+    CLEANUP(cleanup_free) char *id = choice_id(device);
+    CLEANUP(cleanup_free) char *path = choice_path(device);
+    return strcmp(entry->id, id) == 0 && string_equal(entry->path, path);
+}
+
+static bool is_taken(const void *user, const struct choice *entry)
+{
+    const struct asked *asked = user;
+    for (size_t i = 0; i < asked->reconcile->device_count; i++) {
+        const struct device_record *other = asked->reconcile->devices[i];
+        if (other != asked->record && is_entry_of(entry, other->device))
+            return true;
+    }
+    return false;
+}
+
+const struct choice *device_record_choice(const struct reconcile *reconcile, const struct device_record *record)
+{
+    return choices_find(&reconcile->choices, record->device, is_taken, &(struct asked){reconcile, record});
+}
+
+bool device_record_decided(struct reconcile *reconcile, const struct device_record *record, const char *vm,
+                           bool detached)
+{
+    return choices_set(&reconcile->choices, record->device, vm, detached, is_taken, &(struct asked){reconcile, record});
+}
+
 void device_record_recall(const struct reconcile *reconcile, struct device_record *record)
 {
-    const struct choice *choice = choices_find(&reconcile->choices, record->device);
+    const struct choice *choice = device_record_choice(reconcile, record);
     free(record->chosen);
     record->chosen = choice ? string_copy(choice->vm) : NULL;
     record->detached = choice && choice->detached;
@@ -78,7 +112,9 @@ static bool asks(const struct reconcile *reconcile, struct device_record *record
     // What is plugged while its VM is suspended has most likely been in it.
     bool returns =
         record->selection == SELECTION_NONE && otherwise->suspended && string_equal(record->chosen, otherwise->name);
-    bool may = reconcile->config->api.enabled && record->plugged && group->vm_count > 1 && !returns;
+    // The API tells clients of USB devices only: nobody would hear the question.
+    bool may = reconcile->config->api.enabled && record->plugged && record->device->kind == DEVICE_USB &&
+               group->vm_count > 1 && !returns;
     if (may && record->selection == SELECTION_NONE) {
         record->selection = SELECTION_ASKS;
         record->asked_at = now;

@@ -38,6 +38,16 @@ void device_record_decide(struct reconcile *reconcile, struct device_record *rec
         record->select_text = group_list_vms(group);
 }
 
+// What the first scan has taken for this device in another place is its twin, in whatever order they were found.
+static void recall_twins(const struct reconcile *reconcile, const struct device_record *record)
+{
+    if (reconcile->scanned || record->device->kind != DEVICE_USB || !record->device->serial)
+        return;
+    for (size_t i = 0; i < reconcile->device_count; i++)
+        if (string_equal(reconcile->devices[i]->device->serial, record->device->serial))
+            device_record_recall(reconcile, reconcile->devices[i]);
+}
+
 void device_record_add(struct reconcile *reconcile, struct device *device, bool plugged, uint64_t now)
 {
     struct device_record *record = memory_new(1, sizeof(*record));
@@ -50,6 +60,7 @@ void device_record_add(struct reconcile *reconcile, struct device *device, bool 
     device_record_decide(reconcile, record);
     reconcile->devices = memory_resize(reconcile->devices, reconcile->device_count + 1, sizeof(struct device_record *));
     reconcile->devices[reconcile->device_count++] = record;
+    recall_twins(reconcile, record);
 }
 
 void device_record_change(struct reconcile *reconcile, struct device_record *record, struct device *device,

@@ -260,6 +260,17 @@ bool reconcile_memory_names(const struct reconcile *reconcile, const struct devi
     return false;
 }
 
+bool reconcile_memory_names_any(const struct reconcile *reconcile, const struct device *device, reconcile_those *those,
+                                const void *user)
+{
+    for (size_t i = 0; i < reconcile->remembered.count; i++) {
+        const struct memory_device *entry = &reconcile->remembered.devices[i];
+        if (entry->vm && same_plug(entry, device) && those(user, entry->vm))
+            return true;
+    }
+    return false;
+}
+
 bool reconcile_memory_managed(const struct reconcile *reconcile, const struct device *device)
 {
     for (size_t i = 0; i < reconcile->remembered.count; i++)

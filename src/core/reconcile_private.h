@@ -217,6 +217,9 @@ const char *reconcile_memory_holder(const struct reconcile *reconcile, const str
                                     const struct vm_record *except);
 // Whether a remembered entry says that the VM of that name may have it.
 bool reconcile_memory_names(const struct reconcile *reconcile, const struct device *device, const char *vm);
+// Whether a remembered entry says that a VM of which THOSE tells may have it.
+bool reconcile_memory_names_any(const struct reconcile *reconcile, const struct device *device, reconcile_those *those,
+                                const void *user);
 // Takes what is remembered of a device that was just seen: whether it is managed.
 bool reconcile_memory_managed(const struct reconcile *reconcile, const struct device *device);
 // The place that is remembered for an instance, or NULL.
@@ -242,7 +245,12 @@ void device_record_fail(struct reconcile *reconcile, struct device_record *recor
 bool group_names(const struct group *group, const char *vm);
 // "vm1, vm2 and vm3"; free with free().
 char *group_list_vms(const struct group *group) CHECKED;
-// What people decided about it, after that or the device has changed.
+// What people decided about it, or NULL; what they decided about its twin in another place does not count.
+const struct choice *device_record_choice(const struct reconcile *reconcile, const struct device_record *record);
+// The same, set; false when nothing changed.
+bool device_record_decided(struct reconcile *reconcile, const struct device_record *record, const char *vm,
+                           bool detached);
+// Takes what people decided about it, after that or the device has changed.
 void device_record_recall(const struct reconcile *reconcile, struct device_record *record);
 // A new configuration: whether a person is to be asked (again).
 void device_record_reconsider(struct device_record *record);

@@ -45,8 +45,7 @@ static bool holds_for_another(const struct reconcile *reconcile, const struct de
                               const struct choice *entry)
 {
     for (size_t i = 0; i < reconcile->device_count; i++)
-        if (reconcile->devices[i] != record &&
-            choices_find(&reconcile->choices, reconcile->devices[i]->device) == entry)
+        if (reconcile->devices[i] != record && device_record_choice(reconcile, reconcile->devices[i]) == entry)
             return true;
     return false;
 }
@@ -59,7 +58,7 @@ static void forget_elsewhere(struct reconcile *reconcile, const struct device_re
     if (record->device->kind != DEVICE_USB || !record->device->serial || !*record->device->serial)
         return;
     CLEANUP(cleanup_free) char *id = choice_id(record->device);
-    const struct choice *own = choices_find(choices, record->device);
+    const struct choice *own = device_record_choice(reconcile, record);
     for (size_t i = choices->count; i-- > 0;) {
         const struct choice *entry = &choices->items[i];
         if (entry == own || strcmp(entry->id, id) != 0 || holds_for_another(reconcile, record, entry))
@@ -72,12 +71,15 @@ static void forget_elsewhere(struct reconcile *reconcile, const struct device_re
 
 static void decide(struct reconcile *reconcile, const struct device_record *record, const char *vm, bool detached)
 {
-    if (!choices_set(&reconcile->choices, record->device, vm, detached))
+    if (!device_record_decided(reconcile, record, vm, detached))
         return;
     forget_elsewhere(reconcile, record);
     reconcile->choices_changed = true;
+    // Others that hold to the same entry; a twin in another place stays as it is.
+    const struct choice *own = device_record_choice(reconcile, record);
     for (size_t i = 0; i < reconcile->device_count; i++)
-        device_record_recall(reconcile, reconcile->devices[i]);
+        if (device_record_choice(reconcile, reconcile->devices[i]) == own)
+            device_record_recall(reconcile, reconcile->devices[i]);
 }
 
 char *reconcile_attach(struct reconcile *reconcile, uint64_t instance, const char *vm, uint64_t now)

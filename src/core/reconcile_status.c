@@ -69,6 +69,30 @@ void device_status_clear(struct device_status *status)
     *status = (struct device_status){0};
 }
 
+// A choice that policy does not allow any more, or of what was taken out since, is nobody's.
+static bool is_wanted_by(const struct device_record *record, reconcile_those *those, const void *user)
+{
+    const struct verdict *verdict = device_record_verdict(record);
+    if (record->detached || verdict->kind != VERDICT_ALLOWED)
+        return false;
+    const char *vm = record->picked && group_names(verdict->group, record->picked) ? record->picked : record->chosen;
+    return vm && group_names(verdict->group, vm) && those(user, vm);
+}
+
+bool reconcile_device_is_of(const struct reconcile *reconcile, uint64_t instance, reconcile_those *those,
+                            const void *user)
+{
+    const struct device_record *record = device_record_find(reconcile, instance);
+    if (!record)
+        return false;
+    for (size_t i = 0; i < reconcile->vm_count; i++) {
+        const struct vm_record *vm = reconcile->vms[i];
+        if ((device_record_object(vm, record) || device_record_flies(vm, record)) && those(user, vm->name))
+            return true;
+    }
+    return reconcile_memory_names_any(reconcile, record->device, those, user) || is_wanted_by(record, those, user);
+}
+
 size_t reconcile_vm_count(const struct reconcile *reconcile)
 {
     return reconcile->vm_count;

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
@@ -43,8 +44,12 @@ static int64_t now_ms(void)
     return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-// What is left until DEADLINE, for poll.
-static int left_ms(int64_t deadline)
+int64_t channel_deadline(unsigned seconds)
+{
+    return now_ms() + (int64_t)seconds * 1000;
+}
+
+int channel_left(int64_t deadline)
 {
     if (deadline == INT64_MAX)
         return -1;
@@ -57,7 +62,7 @@ static int wait_for(int fd, short events, int64_t deadline)
 {
     struct pollfd poller = {.fd = fd, .events = events};
     for (;;) {
-        int ready = poll(&poller, 1, left_ms(deadline));
+        int ready = poll(&poller, 1, channel_left(deadline));
         if (ready > 0)
             return 0;
         if (ready == 0)
@@ -71,7 +76,7 @@ static int wait_for(int fd, short events, int64_t deadline)
 static int connect_within(int fd, const struct sockaddr *address, socklen_t length, int64_t deadline)
 {
     while (connect(fd, address, length) < 0) {
-        if (errno == EAGAIN && left_ms(deadline) > 0) {
+        if (errno == EAGAIN && channel_left(deadline) > 0) {
             // A Unix socket whose queue is full does not say when it has room.
             (void)poll(NULL, 0, FULL_PAUSE);
             continue;
@@ -126,24 +131,26 @@ static void resolving_takes_too_long(int number)
 }
 
 // getaddrinfo knows no time limit, so the process ends when it takes too long.
-static int resolve(const char *host, unsigned port, unsigned seconds, struct addrinfo **found)
+static int resolve(const char *host, unsigned port, int64_t deadline, struct addrinfo **found)
 {
     CLEANUP(cleanup_free) char *service = string_printf("%u", port);
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV};
     struct sigaction action = {.sa_handler = resolving_takes_too_long}, before;
     (void)sigaction(SIGALRM, &action, &before);
-    (void)alarm(seconds);
+    int left = channel_left(deadline);
+    const struct itimerval timer = {.it_value = {left / 1000, left % 1000 * 1000 + 1}}, none = {0};
+    (void)setitimer(ITIMER_REAL, &timer, NULL);
     int status = getaddrinfo(host, service, &hints, found);
-    (void)alarm(0);
+    (void)setitimer(ITIMER_REAL, &none, NULL);
     (void)sigaction(SIGALRM, &before, NULL);
     return status;
 }
 
 // Tries each address of the host; the result is of the last. WHY is set when there is no address.
-static int connect_tcp(const struct channel_address *address, unsigned seconds, int64_t deadline, const char **why)
+static int connect_tcp(const struct channel_address *address, int64_t deadline, const char **why)
 {
     struct addrinfo *found = NULL;
-    int status = resolve(address->host, address->port, seconds, &found);
+    int status = resolve(address->host, address->port, deadline, &found);
     if (status != 0) {
         *why = gai_strerror(status);
         return -ENXIO;
@@ -182,10 +189,15 @@ static const char *hint(const struct channel_address *address, int error)
 
 char *channel_open(const struct channel_address *address, unsigned seconds, struct channel **channel)
 {
-    int64_t deadline = now_ms() + (int64_t)seconds * 1000;
+    return channel_open_until(address, seconds, channel_deadline(seconds), channel);
+}
+
+char *channel_open_until(const struct channel_address *address, unsigned seconds, int64_t deadline,
+                         struct channel **channel)
+{
     const char *why = NULL;
     int fd = address->transport == CHANNEL_UNIX  ? connect_unix(address->path, deadline)
-             : address->transport == CHANNEL_TCP ? connect_tcp(address, seconds, deadline, &why)
+             : address->transport == CHANNEL_TCP ? connect_tcp(address, deadline, &why)
                                                  : connect_vsock(address->cid, address->port, deadline);
     if (fd < 0) {
         CLEANUP(cleanup_free) char *title = address_title(address);
@@ -320,7 +332,7 @@ char *channel_request(struct channel *channel, struct json_object *request, stru
             break;
         }
         // Lines that keep coming are no answer either.
-        if (left_ms(channel->deadline) == 0)
+        if (channel_left(channel->deadline) == 0)
             return trouble(channel, -ETIMEDOUT);
     }
     return error;

@@ -3,6 +3,7 @@
 
 #include <json-c/json.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "util/cleanup.h"
 
@@ -23,9 +24,16 @@ struct channel_address {
 
 struct channel;
 
+// The time, of the monotonic clock, when these seconds will be over, and what is left until it, both in ms.
+int64_t channel_deadline(unsigned seconds) CHECKED;
+int channel_left(int64_t deadline) CHECKED;
+
 // Each returns NULL, or what went wrong, safe for people (free with free()).
 // SECONDS is the time limit for connecting and for all requests together.
 char *channel_open(const struct channel_address *address, unsigned seconds, struct channel **channel) CHECKED;
+// The same for one of several tries: all of them end at DEADLINE, which was SECONDS away.
+char *channel_open_until(const struct channel_address *address, unsigned seconds, int64_t deadline,
+                         struct channel **channel) CHECKED;
 // Sends one request and waits for its reply, which is an object and the caller's. Events that come in
 // between are dropped. A reply of "failed" is none of our errors.
 char *channel_request(struct channel *channel, struct json_object *request, struct json_object **reply) CHECKED;

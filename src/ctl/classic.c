@@ -3,6 +3,7 @@
 
 #include <getopt.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -21,6 +22,7 @@
 #define EXIT_USAGE 2
 #define SECONDS_MAX 3600
 #define KEY_WIDTH 16
+#define TRY_PAUSE 1000 // ms
 
 // Options of the commands; a command takes those of its mask.
 enum word { DEVNODE, BUS, PORT, VID, PID, DID, ADDRESS, VM, TAG, DISCONNECTED, CONNECTED, SHORT, PREFIX, WORD_COUNT };
@@ -104,15 +106,20 @@ static void add_word(struct json_object *request, const struct call *call, enum 
         json_object_object_add(request, words[word].member, member);
 }
 
-// The request of a command, with every value that was given for it.
-static struct json_object *request_of(const struct call *call, const char *action)
+// The request of a command, with every value that was given for one of these words.
+static struct json_object *request_with(const struct call *call, unsigned takes)
 {
     struct json_object *request = json_object_new_object();
-    json_object_object_add(request, "action", json_object_new_string(action));
+    json_object_object_add(request, "action", json_object_new_string(call->command->action));
     for (unsigned word = 0; word < WORD_COUNT; word++)
-        if (words[word].member && (call->command->takes & TAKES(word)))
+        if (words[word].member && (takes & TAKES(word)))
             add_word(request, call, word);
     return request;
+}
+
+static struct json_object *request_of(const struct call *call)
+{
+    return request_with(call, call->command->takes);
 }
 
 // Sends REQUEST, which is used up, and takes a reply that is ok; false after having said why not.
@@ -133,26 +140,48 @@ static bool ask(const struct call *call, struct channel *channel, struct json_ob
     return !error && !failure;
 }
 
-// A request whose reply has nothing to print.
-static int run_request(const struct call *call)
+// A request, which is used up, whose reply has nothing to print.
+static int run_silent(const struct call *call, struct json_object *request)
 {
     CLEANUP(cleanup_channel) struct channel *channel = NULL;
     CLEANUP(cleanup_json) struct json_object *reply = NULL;
-    if (!open_channel(call, &channel) || !ask(call, channel, request_of(call, call->command->action), &reply))
+    CLEANUP(cleanup_json) struct json_object *owned = request;
+    if (!open_channel(call, &channel) || !ask(call, channel, steal_pointer(&owned), &reply))
         return EXIT_FAILURE;
+    CLEANUP(cleanup_free) char *not_out = string_equal(call->command->name, "detach") ? say_not_out(reply) : NULL;
+    if (not_out) {
+        report("ERROR", "Failed to %s: %s", call->command->failure, not_out);
+        return EXIT_FAILURE;
+    }
     report("INFO", "Successfully %s", call->command->success);
     return EXIT_SUCCESS;
 }
 
+static int run_request(const struct call *call)
+{
+    return run_silent(call, request_of(call));
+}
+
+// Ways to name a device; the first that was given in whole is sent, and no other.
+static const unsigned selectors[] = {
+    TAKES(DEVNODE), TAKES(ADDRESS),          TAKES(BUS) | TAKES(PORT),
+    TAKES(TAG),     TAKES(VID) | TAKES(PID), TAKES(VID) | TAKES(DID),
+};
+
 // A request that needs a device to be named.
 static int run_selected(const struct call *call)
 {
+    unsigned given = 0, all = 0, chosen = 0;
+    for (unsigned word = 0; word < WORD_COUNT; word++)
+        given |= is_given(call, word) ? TAKES(word) : 0;
+    for (size_t i = 0; i < sizeof selectors / sizeof *selectors; i++) {
+        all |= selectors[i];
+        if (!chosen && (given & selectors[i]) == selectors[i])
+            chosen = selectors[i];
+    }
+    if (chosen)
+        return run_silent(call, request_with(call, (call->command->takes & ~all) | chosen));
     bool usb = call->command->takes & TAKES(DEVNODE);
-    bool ids = is_given(call, VID) && is_given(call, usb ? PID : DID);
-    bool place =
-        usb ? is_given(call, DEVNODE) || (is_given(call, BUS) && is_given(call, PORT)) : is_given(call, ADDRESS);
-    if (place || ids || is_given(call, TAG))
-        return run_request(call);
     report("ERROR", "You must specify either %s or --tag",
            usb ? "--devnode or --bus and --port or --vid and --pid" : "--address or --vid and --did");
     return EXIT_FAILURE;
@@ -210,7 +239,7 @@ static void print_device(const struct call *call, struct json_object *device)
 static struct json_object *ask_list(const struct call *call, struct channel *channel, bool disconnected,
                                     struct json_object **reply)
 {
-    struct json_object *request = request_of(call, call->command->action);
+    struct json_object *request = request_of(call);
     json_object_object_add(request, "disconnected", json_object_new_boolean(disconnected));
     if (!ask(call, channel, request, reply))
         return NULL;
@@ -265,22 +294,23 @@ static int run_list(const struct call *call)
 
 // ---- arguments of a VMM, and events
 
-// A VM may be started before the daemon, so connecting is tried again as long as there is time.
+// A VM may be started before the daemon, so connecting is tried again as long as there is time; the answer has
+// to come in that time too.
 static int run_vmm_args(const struct call *call)
 {
     CLEANUP(cleanup_channel) struct channel *channel = NULL;
     CLEANUP(cleanup_json) struct json_object *reply = NULL;
-    for (unsigned second = 0;; second++) {
-        CLEANUP(cleanup_free) char *error = channel_open(&call->address, call->seconds, &channel);
+    for (int64_t deadline = channel_deadline(call->seconds);;) {
+        CLEANUP(cleanup_free) char *error = channel_open_until(&call->address, call->seconds, deadline, &channel);
         if (!error)
             break;
-        bool last = second + 1 >= call->seconds;
-        report(last ? "ERROR" : "WARNING", "Failed to connect: %s", error);
-        if (last)
+        int left = channel_left(deadline);
+        report(left > 0 ? "WARNING" : "ERROR", "Failed to connect: %s", error);
+        if (left <= 0)
             return EXIT_FAILURE;
-        (void)sleep(1);
+        (void)poll(NULL, 0, left < TRY_PAUSE ? left : TRY_PAUSE);
     }
-    if (!ask(call, channel, request_of(call, call->command->action), &reply))
+    if (!ask(call, channel, request_of(call), &reply))
         return EXIT_FAILURE;
     struct json_object *arguments = json_member(reply, "vmm_args");
     size_t count = json_object_is_type(arguments, json_type_array) ? json_object_array_length(arguments) : 0;
@@ -297,7 +327,7 @@ static void listen_once(const struct call *call)
 {
     CLEANUP(cleanup_channel) struct channel *channel = NULL;
     CLEANUP(cleanup_json) struct json_object *reply = NULL;
-    if (!open_channel(call, &channel) || !ask(call, channel, request_of(call, call->command->action), &reply))
+    if (!open_channel(call, &channel) || !ask(call, channel, request_of(call), &reply))
         return;
     while (!ferror(stderr)) {
         CLEANUP(cleanup_json) struct json_object *event = NULL;
@@ -339,7 +369,7 @@ static const struct command commands[] = {
     {"pci", "list", LIST_WORDS, "pci_list", "get PCI list", NULL, run_list},
     {"pci", "suspend", TAKES(VM), "pci_suspend", "suspend PCI", "suspended", run_request},
     {"pci", "resume", TAKES(VM), "pci_resume", "resume PCI", "resumed", run_request},
-    {"vmm", "args", TAKES(VM) | TAKES(PREFIX), "vmm_args", "get VMM arguments", NULL, run_vmm_args},
+    {"vmm", "args", TAKES(VM) | TAKES(PREFIX), "vmm_args", "get VMM args for PCI devices", NULL, run_vmm_args},
     {"listen", NULL, 0, "enable_notifications", "listen", NULL, run_listen},
 };
 #define COMMAND_COUNT (sizeof commands / sizeof *commands)
@@ -486,6 +516,7 @@ int classic_main(int argc, char **argv)
     struct call call = {.address = {channel_is_guest() ? CHANNEL_VSOCK : CHANNEL_UNIX, CHANNEL_PATH, CHANNEL_HOST,
                                     CHANNEL_PORT, CHANNEL_CID_HOST},
                         .seconds = CHANNEL_SECONDS};
+    say_errors_as("ERROR ");
     int option;
     while ((option = getopt_long(argc, argv, "+hdt:u:s:p:c:", options, NULL)) != -1) {
         if (option == 'h')
@@ -494,6 +525,8 @@ int classic_main(int argc, char **argv)
         if (wrong)
             return wrong_usage(*wrong ? wrong : NULL);
     }
+    if (call.address.transport == CHANNEL_TCP && call.address.port > UINT16_MAX)
+        return wrong_usage("a TCP port is at most 65535");
     int left = argc - optind;
     if (left < 1)
         return wrong_usage("a command is missing");

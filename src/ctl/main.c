@@ -197,6 +197,8 @@ static int explain_from_files(const struct command_line *line, int count)
         return wrong_usage("explain needs -c CONFIG and --device FILE together, or DEVICE");
     if (count > 0 || (line->given & GIVEN_ADDRESS))
         return wrong_usage("explain -c CONFIG --device FILE asks no daemon: no DEVICE, and no way to one");
+    if (line->given & GIVEN_TREE)
+        return wrong_usage("this verb does not take that option");
     return offline_explain(line->config, line->device_file, line->settings.json);
 }
 

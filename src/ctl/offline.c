@@ -137,7 +137,7 @@ static bool try_device(struct policy_test *test, struct json_object *value, cons
 // The list of devices in VALUE, which may be a whole reply of the API; NULL: it is one device.
 static struct json_object *list_in(struct json_object *value)
 {
-    static const char *const names[] = {"usb_devices", "pci_devices"};
+    static const char *const names[] = {"devices", "usb_devices", "pci_devices"};
     if (json_object_is_type(value, json_type_array))
         return value;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {

@@ -11,6 +11,13 @@
 #include "util/json.h"
 #include "util/text.h"
 
+static const char *prefix = "vhotplugctl: ";
+
+void say_errors_as(const char *start)
+{
+    prefix = start;
+}
+
 char *say_safe(const char *string)
 {
     struct text text = {0};
@@ -45,13 +52,6 @@ static uint32_t next_point(const unsigned char **s)
     return point;
 }
 
-// Whether a terminal would obey it or turn the direction of reading around, and JSON lets it stand as itself.
-static bool is_obeyed(uint32_t point)
-{
-    return (point >= 0x7f && point < 0xa0) || point == 0x061c || (point >= 0x200b && point <= 0x200f) ||
-           (point >= 0x2028 && point <= 0x202e) || (point >= 0x2060 && point <= 0x2069) || point == 0xfeff;
-}
-
 void say_json(FILE *file, struct json_object *value, bool pretty)
 {
     int flags = JSON_C_TO_STRING_NOSLASHESCAPE | (pretty ? JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_SPACED : 0);
@@ -60,8 +60,8 @@ void say_json(FILE *file, struct json_object *value, bool pretty)
     while (*at) {
         const unsigned char *start = at;
         uint32_t point = next_point(&at);
-        // Outside of strings, JSON has only ASCII.
-        if (is_obeyed(point))
+        // Outside of strings, JSON has only ASCII; inside, it has no character below the blank.
+        if (point >= ' ' && text_is_harmful(point))
             text_printf(&text, "\\u%04" PRIx32, point);
         else
             text_add_bytes(&text, (const char *)start, (size_t)(at - start));
@@ -136,11 +136,41 @@ char *say_since(struct json_object *object, const char *name)
     return string_copy(string);
 }
 
+// Of one answer to a detach.
+static char *why_not_out(struct json_object *answer)
+{
+    CLEANUP(cleanup_free) char *state = say_member(answer, "state");
+    CLEANUP(cleanup_free) char *vm = say_member(answer, "vm");
+    CLEANUP(cleanup_free) char *reason = say_member(answer, "reason");
+    const char *colon = *reason ? ": " : "";
+    if (!*state || strcmp(state, "host") == 0 || strcmp(state, "gone") == 0)
+        return NULL;
+    if (*vm && (strcmp(state, "detaching") == 0 || strcmp(state, "attached") == 0))
+        return string_printf("still in %s%s%s", vm, colon, reason);
+    return string_printf("not out, but %s%s%s", state, colon, reason);
+}
+
+char *say_not_out(struct json_object *reply)
+{
+    struct json_object *devices = json_member(reply, "devices");
+    if (!json_object_is_type(devices, json_type_array))
+        return why_not_out(reply);
+    struct text text = {0};
+    for (size_t i = 0; i < json_object_array_length(devices); i++) {
+        struct json_object *device = json_object_array_get_idx(devices, i);
+        CLEANUP(cleanup_free) char *why = why_not_out(device);
+        CLEANUP(cleanup_free) char *title = say_title(device);
+        if (why)
+            text_printf(&text, "%s%s: %s", text.length ? "; " : "", title, why);
+    }
+    return text.length ? text_take(&text) : NULL;
+}
+
 int say_error(const char *format, ...)
 {
     va_list arguments;
     va_start(arguments, format);
-    (void)fputs("vhotplugctl: ", stderr);
+    (void)fputs(prefix, stderr);
     (void)vfprintf(stderr, format, arguments);
     (void)fputc('\n', stderr);
     va_end(arguments);

@@ -33,6 +33,11 @@ char *say_place(struct json_object *device) CHECKED;
 // "" if it is none. Free with free().
 char *say_since(struct json_object *object, const char *name) CHECKED;
 
+// NULL when the reply to a detach, or each device in it, is out; else what is not, safe: "still in vm1: …".
+char *say_not_out(struct json_object *reply) CHECKED;
+
+// What messages begin with in place of "vhotplugctl: ".
+void say_errors_as(const char *start);
 // "vhotplugctl: MESSAGE" on standard error; MESSAGE is safe already. Returns EXIT_FAILURE.
 int say_error(const char *format, ...) PRINTF(1, 2);
 // EXIT_SUCCESS, or EXIT_FAILURE, and said, when standard output did not take all that was written.

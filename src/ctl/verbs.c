@@ -60,12 +60,27 @@ static int ask(const struct verbs_settings *settings, struct json_object *reques
     return say_error("%s", safe);
 }
 
-// The reply as JSON; its exit status.
-static int print_reply(struct json_object *reply)
+// Each line of a text of errors as a line of ours: the lines themselves are hostile, their ends are not.
+static void say_lines(char *text)
 {
-    CLEANUP(cleanup_free) char *failure = channel_failure(reply);
+    char *rest = text;
+    for (char *line; (line = strsep(&rest, "\n"));) {
+        CLEANUP(cleanup_free) char *safe = say_safe(line);
+        if (*line)
+            (void)say_error("%s", safe);
+    }
+}
+
+// The reply as JSON; its exit status. WRONG is NULL, or why it is none that was wished for, which is said too.
+static int print_reply(struct json_object *reply, const char *wrong)
+{
+    CLEANUP(cleanup_free) char *text = string_copy(wrong);
     say_json(stdout, reply, true);
-    return say_done() == EXIT_SUCCESS && !failure ? EXIT_SUCCESS : EXIT_FAILURE;
+    int status = say_done();
+    if (!text)
+        return status;
+    say_lines(text);
+    return EXIT_FAILURE;
 }
 
 // Asks for a list and prints it by PRINT.
@@ -124,6 +139,16 @@ static void print_results(struct json_object *devices)
     }
 }
 
+// What is wrong with a reply to a request that moves SUBJECT, safe; NULL: nothing.
+static char *wrong_move(struct json_object *reply, const char *subject, bool goes_out)
+{
+    CLEANUP(cleanup_free) char *failure = channel_failure(reply);
+    if (failure)
+        return say_safe(failure);
+    CLEANUP(cleanup_free) char *not_out = goes_out ? say_not_out(reply) : NULL;
+    return not_out ? string_printf("%s: %s", subject, not_out) : NULL;
+}
+
 // Asks to move something, and says what became of it; SUBJECT is what the person named, DONE what to say
 // of it when all is well.
 static int move(const struct verbs_settings *settings, struct json_object *request, const char *subject,
@@ -131,17 +156,17 @@ static int move(const struct verbs_settings *settings, struct json_object *reque
 {
     CLEANUP(cleanup_json) struct json_object *reply = NULL;
     CLEANUP(cleanup_free) char *name = say_safe(subject);
+    bool goes_out = string_equal(json_member_string(request, "action"), "usb_detach");
     if (exchange(settings, request, &reply) != EXIT_SUCCESS)
         return EXIT_FAILURE;
-    CLEANUP(cleanup_free) char *failure = channel_failure(reply);
-    CLEANUP(cleanup_free) char *safe = say_safe(failure);
+    CLEANUP(cleanup_free) char *wrong = wrong_move(reply, name, goes_out);
     struct json_object *devices = json_member(reply, "devices");
     if (settings->json)
-        return print_reply(reply);
+        return print_reply(reply, wrong);
     if (json_object_is_type(devices, json_type_array))
         print_results(devices);
-    if (failure)
-        return (void)fflush(stdout), say_error("%s", safe);
+    if (wrong)
+        return (void)fflush(stdout), say_error("%s", wrong);
     if (done)
         (void)printf("%s: %s\n", name, done);
     else if (!devices)
@@ -178,26 +203,15 @@ int verbs_resume(const struct verbs_settings *settings, char **arguments)
     return move(settings, request, arguments[0] ? arguments[0] : "all VMs", "resumed");
 }
 
-// Each line of a text of errors as a line of ours: the lines themselves are hostile, their ends are not.
-static void say_lines(char *text)
-{
-    char *rest = text;
-    for (char *line; (line = strsep(&rest, "\n"));) {
-        CLEANUP(cleanup_free) char *safe = say_safe(line);
-        if (*line)
-            (void)say_error("%s", safe);
-    }
-}
-
 int verbs_reload(const struct verbs_settings *settings, char **arguments)
 {
     CLEANUP(cleanup_json) struct json_object *reply = NULL;
     (void)arguments;
     if (exchange(settings, request_new("reload"), &reply) != EXIT_SUCCESS)
         return EXIT_FAILURE;
-    if (settings->json)
-        return print_reply(reply);
     CLEANUP(cleanup_free) char *failure = channel_failure(reply);
+    if (settings->json)
+        return print_reply(reply, failure);
     if (!failure) {
         (void)puts("The configuration was read again.");
         return say_done();
@@ -254,7 +268,7 @@ int verbs_status(const struct verbs_settings *settings, char **arguments)
     if (ask(settings, request_new("status"), &reply) != EXIT_SUCCESS)
         return EXIT_FAILURE;
     if (settings->json)
-        return print_reply(reply);
+        return print_reply(reply, NULL);
     print_status(reply);
     return say_done();
 }
@@ -299,7 +313,7 @@ int verbs_explain(const struct verbs_settings *settings, char **arguments)
     if (ask(settings, request, &reply) != EXIT_SUCCESS)
         return EXIT_FAILURE;
     if (settings->json)
-        return print_reply(reply);
+        return print_reply(reply, NULL);
     struct json_object *explanation = json_member(reply, "explanation");
     struct json_object *device = json_member(reply, "device");
     CLEANUP(cleanup_free) char *title = say_title(device);

@@ -129,11 +129,10 @@ static size_t utf8_sequence(const unsigned char *s, uint32_t *point)
     return *point < least || surrogate || *point > 0x10ffff ? 0 : length;
 }
 
-// Characters that move the cursor, switch colours or turn the direction of reading around.
-static bool is_harmful(uint32_t point)
+bool text_is_harmful(uint32_t point)
 {
-    return point < 0x20 || (point >= 0x7f && point < 0xa0) || (point >= 0x200b && point <= 0x200f) ||
-           (point >= 0x2028 && point <= 0x202e) || (point >= 0x2066 && point <= 0x2069) || point == 0xfeff;
+    return point < 0x20 || (point >= 0x7f && point < 0xa0) || point == 0x061c || (point >= 0x200b && point <= 0x200f) ||
+           (point >= 0x2028 && point <= 0x202e) || (point >= 0x2060 && point <= 0x2069) || point == 0xfeff;
 }
 
 void text_add_safe(struct text *text, const char *string, size_t limit)
@@ -149,7 +148,7 @@ void text_add_safe(struct text *text, const char *string, size_t limit)
             text_add(text, "…");
             return;
         }
-        if (length && !is_harmful(point)) {
+        if (length && !text_is_harmful(point)) {
             text_add_bytes(text, (const char *)s, length);
         } else {
             for (size_t i = 0; i < step; i++)

@@ -3,6 +3,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "util/cleanup.h"
 
@@ -21,6 +22,9 @@ void text_printf(struct text *text, const char *format, ...) PRINTF(2, 3);
 // Appends a hostile string for people: valid UTF-8 stays, control, escape, bidirectional and
 // invalid bytes become \xNN, and at most LIMIT bytes are taken, with "…" where it was cut.
 void text_add_safe(struct text *text, const char *string, size_t limit);
+
+// Whether a character moves the cursor, switches colours, cannot be seen or turns the direction of reading around.
+bool text_is_harmful(uint32_t point) CHECKED;
 
 // Hands the string over, never NULL; the text is empty then. Free it with free().
 char *text_take(struct text *text) CHECKED;

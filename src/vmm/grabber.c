@@ -6,12 +6,14 @@
 #include <limits.h>
 #include <string.h>
 #include <sys/types.h>
+#include <time.h>
 
 #include "util/text.h"
 
 #define NAMES_MAX 3
 #define FILES_MAX 4096 // of one process: what has more is not looked at to its end
 #define NAME_MAX_LENGTH 64
+#define LIMIT_US (1000 * 1000ULL) // of the whole search: the VM counts as silent meanwhile
 
 struct grabber {
     sd_event_source *source;
@@ -21,6 +23,7 @@ struct grabber {
     void *user;
     struct text names;
     unsigned count;
+    uint64_t end; // when to be content with what was found
 };
 
 static bool is_link_to(int directory, const char *name, const char *node)
@@ -58,10 +61,17 @@ static void add_name(struct grabber *grabber, const char *process)
     text_printf(&grabber->names, " (process %s)", process);
 }
 
+static bool is_late(const struct grabber *grabber)
+{
+    uint64_t now;
+    return sd_event_now(sd_event_source_get_event(grabber->source), CLOCK_MONOTONIC, &now) < 0 || now >= grabber->end;
+}
+
 static int on_turn(sd_event_source *source, void *user)
 {
     struct grabber *grabber = user;
-    struct dirent *process = grabber->count < NAMES_MAX ? readdir(grabber->processes) : NULL;
+    bool over = grabber->count == NAMES_MAX || is_late(grabber);
+    struct dirent *process = over ? NULL : readdir(grabber->processes);
     unsigned long number;
     (void)source;
     if (!process) {
@@ -80,10 +90,12 @@ struct grabber *grabber_search(sd_event *loop, const char *node, void (*found)(v
     CLEANUP(cleanup_grabber) struct grabber *grabber = memory_new(1, sizeof *grabber);
     *grabber = (struct grabber){.node = string_copy(node), .found = found, .user = user};
     grabber->processes = opendir("/proc");
-    if (!grabber->processes || sd_event_add_defer(loop, &grabber->source, on_turn, grabber) < 0 ||
+    if (!grabber->processes || sd_event_now(loop, CLOCK_MONOTONIC, &grabber->end) < 0 ||
+        sd_event_add_defer(loop, &grabber->source, on_turn, grabber) < 0 ||
         sd_event_source_set_priority(grabber->source, SD_EVENT_PRIORITY_IDLE) < 0 ||
         sd_event_source_set_enabled(grabber->source, SD_EVENT_ON) < 0)
         return NULL;
+    grabber->end += LIMIT_US;
     return steal_pointer(&grabber);
 }
 

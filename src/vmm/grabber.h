@@ -7,7 +7,8 @@
 
 struct grabber;
 
-// Looks through /proc, one process in each turn of the loop and only when there is nothing else to do.
+// Looks through /proc, one process in each turn of the loop and only when there is nothing else to do. After a
+// second it ends with what was found.
 // FOUND is called once, with "NAME (process PID), …" or NULL: nobody, or nobody that we may look at.
 // It frees the search. NULL: it cannot begin, and FOUND is not called.
 struct grabber *grabber_search(sd_event *loop, const char *node, void (*found)(void *user, const char *names),

@@ -293,11 +293,25 @@ static void do_guest(struct world *world, struct json_object *command)
         world_die("a guest is not let in");
 }
 
+// What an earlier run left behind of one device.
+static void do_remember(struct world *world, struct json_object *command)
+{
+    CLEANUP(cleanup_free) char *key = string_copy(member(command, "key"));
+    CLEANUP(cleanup_free) char *vm = string_copy(member(command, "vm"));
+    struct memory_device device = {.key = key,
+                                   .instance = number(command, "instance"),
+                                   .managed = true,
+                                   .vm = vm,
+                                   .vm_instance = number(command, "process")};
+    reconcile_remember(world->reconcile, &(struct memory){.devices = &device, .count = 1});
+}
+
 static const struct {
     const char *name;
     void (*act)(struct world *world, struct json_object *command);
-} commands[] = {{"plug", do_plug}, {"pull", do_pull},     {"scanned", do_scanned}, {"up", do_up},
-                {"down", do_down}, {"silent", do_silent}, {"mood", do_mood},       {"guest", do_guest}};
+} commands[] = {{"plug", do_plug}, {"pull", do_pull},   {"scanned", do_scanned},
+                {"up", do_up},     {"down", do_down},   {"silent", do_silent},
+                {"mood", do_mood}, {"guest", do_guest}, {"remember", do_remember}};
 
 static void obey(struct world *world, const char *line, size_t length)
 {

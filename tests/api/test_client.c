@@ -30,7 +30,8 @@ struct messages {
     size_t length; // of the last line
 };
 
-// "wait" is answered by answer_later(), "big" by much, all else by itself.
+// "wait" is answered by answer_later(), "big" by much, all else by itself;
+// "nonsense" is none that they understand.
 void messages_request(struct messages *messages, struct caller *caller, const char *line, size_t length)
 {
     assert_false(caller->owed);
@@ -46,6 +47,7 @@ void messages_request(struct messages *messages, struct caller *caller, const ch
         memset(much, 'x', 100000);
         caller->say(caller, much, 100000);
     } else {
+        caller->confused |= strcmp(line, "nonsense") == 0;
         caller->say(caller, line, length);
     }
 }
@@ -224,6 +226,19 @@ static void test_what_was_sent_before_hanging_up_is_served(void **state)
     settle(bench);
     assert_int_equal(bench->messages.forgotten, 1);
     assert_true(bench->messages.lines > 0); // all that it could still be answered
+}
+
+static void test_f47_what_talks_nonsense_over_tcp_is_hung_up_on(void **state)
+{
+    struct bench *bench = *state;
+    int remote = connect_peer(bench, &(struct client_peer){.kind = CLIENT_TCP, .address = "127.0.0.1:5"});
+    say(bench, remote, "one\nnonsense\ntwo\n");
+    expect_end(bench, remote, "one\nnonsense\n");
+    assert_int_equal(bench->messages.lines, 2);
+    int local = connect_one(bench);
+    say(bench, local, "nonsense\ntwo\n");
+    expect(bench, local, "nonsense\ntwo\n");
+    close(local);
 }
 
 static void test_bytes_of_any_kind_are_a_line(void **state)
@@ -573,6 +588,7 @@ int main(void)
         TEST(test_f46_each_line_gets_one_answer_in_order),
         TEST(test_the_last_line_may_lack_its_newline),
         TEST(test_what_was_sent_before_hanging_up_is_served),
+        TEST(test_f47_what_talks_nonsense_over_tcp_is_hung_up_on),
         TEST(test_bytes_of_any_kind_are_a_line),
         TEST(test_f46_too_long_a_line_gets_one_answer_and_the_end),
         TEST(test_a_line_of_the_greatest_length_is_served),

@@ -239,6 +239,9 @@ def test_tcp_on_loopback(start, config, connect, address, host):
         pytest.skip(f"{host} is no address of this machine")
     assert working(connect((host, port)))
     assert not address.exists()
+    page = connect((host, port))  # what a browser can be made to send
+    page.send(b'POST / HTTP/1.1\r\n')
+    assert page.answer()["result"] == "failed" and page.line() is None
 
 
 def test_f47_tcp_off_loopback_needs_a_switch(start, config, connect):

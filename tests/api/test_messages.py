@@ -137,6 +137,21 @@ def test_f46_the_names_of_a_device(ready, members):
     assert answer["result"] == "ok" and answer["device"]["sys_name"] == "1-2.3"
 
 
+def test_a_serial_number_that_is_a_part_of_a_name_means_both(ready):
+    ready.plug(MOUSE)
+    ready.plug(usb("1-7", number=9, product_name="Pad 42"))
+    answer = ready.connect().request("explain", device="42")
+    assert answer["error"] == ("42 means 2 devices; say which one: USB Mouse (0627:0001, 1-3), "
+                               "Pad 42 (0627:0001, 1-7)")
+
+
+@pytest.mark.parametrize("name", ["1-9", "3-1.4.2", "dead:beef", "009:017", "/dev/bus/usb/001/099", "0000:00:14.3"])
+def test_a_place_or_number_is_no_serial_number_and_no_name(ready, name):
+    ready.plug(usb("1-3", number=5, serial=name))
+    ready.plug(usb("1-7", number=9, product_name=f"Pad {name}"))
+    assert ready.connect().request("usb_detach", device=name)["error"] == f"there is no device {name}"
+
+
 def test_a_hub_and_an_input_device_have_names_too(ready):
     ready.plug(HUB)
     ready.plug(KEYBOARD)
@@ -368,6 +383,22 @@ def test_no_answer_waits_for_ever(ready):
     assert time.monotonic() - begin >= 9.9
 
 
+def test_what_its_vm_does_not_let_go_of_is_no_success(ready):
+    for device in (MOUSE, CAMERA):
+        ready.plug(device)
+    client, other, third = ready.connect(), ready.connect(), ready.connect()
+    client.request("usb_attach", device="webcam", vm="vm1")
+    begin = ready.do("mood", vm="vm1", hangs=True)
+    client.send(b'{"action": "usb_detach", "device": "1-3"}\n')
+    ready.wait_operations(begin + 1)
+    other.send(b'{"action": "usb_attach", "device": "webcam", "vm": "vm2"}\n')
+    mouse = third.request("usb_list", tag="input")["usb_devices"][0]
+    assert (mouse["vm"], mouse["state"], mouse["detached"]) == ("vm1", "detaching", True)
+    for answer in (client.answer(), other.answer()):
+        assert answer["result"] == "failed" and answer["state"] == "detaching" and answer["vm"] == "vm1", answer
+        assert answer["error"] == f"vm1 has not let go of it yet: {answer['reason']}" and answer["reason"]
+
+
 def test_a_client_that_leaves_while_its_answer_waits(ready):
     ready.plug(CAMERA)
     ready.do("mood", vm="vm2", hangs=True)
@@ -523,6 +554,34 @@ def test_f47_a_guest_takes_nothing_from_another(ready):
     assert [vm["suspended"] for vm in host.request("vm_list")["vms"]] == [True, False]
 
 
+def test_f47_a_guest_takes_nothing_that_another_may_have(world):
+    world.do("remember", key="usb:1-2.3", instance=1, vm="vm2", process=101)
+    world.plug(CAMERA, there=True)
+    world.do("scanned")
+    world.do("up", vm="vm1", process=100)
+    one, two = world.guest(5), world.guest(6)
+    assert world.connect().request("usb_list")["usb_devices"][0]["state"] == "waits"
+    for action in ("usb_attach", "usb_detach"):
+        assert one.request(action, device="webcam") == {"result": "failed", "error": "not allowed for this client"}
+    world.do("down", vm="vm2")
+    assert one.request("usb_attach", device="webcam")["vm"] == "vm1"
+
+
+def test_f47_a_guest_takes_nothing_that_a_person_wants_elsewhere(world):
+    world.ready("vm1")
+    world.plug(CAMERA)
+    one, host = world.guest(5), world.connect()
+    assert host.request("usb_attach", device="webcam", vm="vm2")["state"] == "waits"
+    for action in ("usb_attach", "usb_detach"):
+        assert one.request(action, device="webcam") == {"result": "failed", "error": "not allowed for this client"}
+    assert host.request("usb_list")["usb_devices"][0]["target"] == "vm2"
+    world.pull(CAMERA)  # and when it is plugged again
+    world.plug(CAMERA)
+    assert one.request("usb_attach", device="webcam")["error"] == "not allowed for this client"
+    assert host.request("usb_detach", device="webcam")["result"] == "ok"
+    assert one.request("usb_attach", device="webcam")["vm"] == "vm1"
+
+
 def test_f47_a_reason_names_no_other_vm(ready):
     ready.plug(CAMERA)
     ready.do("down", vm="vm2")
@@ -651,6 +710,15 @@ def test_f47_events_of_others_are_not_told_to_guests(ready):
         "usb_connected 2-1", "usb_attached 2-1 vm2", "usb_connected 1-2.3", "usb_select_vm 1-2.3",
         "usb_attached 1-2.3 vm2", "vm_down vm2", "usb_detached 1-2.3 vm2", "usb_detached 2-1 vm2",
         "usb_disconnected 1-2.3"])
+
+
+def test_f47_from_whom_a_reload_takes_events_is_told_nothing(ready):
+    listener, client = ready.listener(8), ready.connect()
+    ready.api["allowedCids"] = [{"cid": 8, "permissions": ["list"]}]
+    ready.configure()
+    assert client.request("reload") == {"result": "ok"}
+    ready.plug(MOUSE)
+    assert told(ready, listener) == []
 
 
 def test_who_does_not_ask_is_told_nothing(ready):

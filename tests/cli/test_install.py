@@ -52,3 +52,23 @@ def test_the_unit_starts_what_was_installed(installed):
                                      "RuntimeDirectoryPreserve=restart", "NoNewPrivileges=yes"])
 def test_the_unit_has(installed, setting):
     assert setting in unit(installed).splitlines()
+
+
+# ProtectKernelModules hides /usr/lib/modules, and rules with driverPath would match nothing.
+@pytest.mark.parametrize("setting", ["ProtectKernelModules", "PrivateTmp", "PrivateNetwork", "PrivateDevices",
+                                     "ProtectProc", "ProcSubset", "RootDirectory", "InaccessiblePaths"])
+def test_the_unit_does_not_hide_what_the_daemon_reads(installed, setting):
+    assert not re.search(rf"^{setting}=", unit(installed), re.MULTILINE)
+
+
+def test_the_unit_can_load_no_modules(installed):
+    lines = unit(installed).splitlines()
+    assert [line for line in lines if line.startswith("SystemCallFilter=")] == ["SystemCallFilter=@system-service"]
+    bounding = [line for line in lines if line.startswith("CapabilityBoundingSet=")]
+    assert len(bounding) == 1 and "CAP_SYS_MODULE" not in bounding[0] and "~" not in bounding[0]
+
+
+@pytest.mark.parametrize("devices", ["char-usb_device rw",  # the nodes that VMs get
+                                     "block-* r"])          # to ask whether the kernel has claimed a disk
+def test_the_unit_may_open(installed, devices):
+    assert f"DeviceAllow={devices}" in unit(installed).splitlines()

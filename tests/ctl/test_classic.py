@@ -3,6 +3,7 @@ import fcntl
 import pathlib
 import socket
 import struct
+import subprocess
 
 import pytest
 
@@ -184,6 +185,46 @@ def test_f45_selectors_are_needed(classic, peer, line):
     assert daemon.requests == []
 
 
+@pytest.mark.parametrize("line,members", [
+    ("usb --vid 046d --pid c52b --tag a --bus 1 --port 2 --devnode /dev/x", {"device_node": "/dev/x"}),
+    ("usb --vid 046d --pid c52b --tag a --bus 1 --port 2", {"bus": 1, "port": 2}),
+    ("usb --vid 046d --pid c52b --tag a --bus 1", {"tag": "a"}), ("usb --vid 046d --pid c52b --tag a", {"tag": "a"}),
+    ("usb --vid 046d --pid c52b --port 1 --tag= --devnode=", {"vid": "046d", "pid": "c52b"}),
+    ("pci --vid 8086 --did a370 --tag a --address 0000:00:14.3", {"address": "0000:00:14.3"}),
+    ("pci --vid 8086 --did a370 --tag a", {"tag": "a"})], ids=str)
+def test_f45_of_several_selectors_one_counts(classic, peer, line, members):
+    kind, *options = line.split()
+    daemon = peer({f"{kind}_attach": OK, f"{kind}_detach": OK})
+    assert classic(kind, "detach", *options).returncode == 0
+    assert classic(kind, "attach", *options, "--vm", "vm1").returncode == 0
+    assert daemon.requests == [{"action": f"{kind}_detach", **members}, {"action": f"{kind}_attach", **members, "vm": "vm1"}]
+
+
+@pytest.mark.parametrize("kind", ["usb", "pci"])
+def test_f45_a_detach_that_is_not_done_is_a_failure(classic, peer, kind):
+    late = {"state": "detaching", "vm": "vm1", "reason": "busy"}
+    action, failed = f"{kind}_detach", f"ERROR Failed to detach {kind.upper()}: "
+    peer({action: [
+        {"result": "ok", **late},
+        {"result": "ok", "devices": [{**RECEIVER, "result": "ok", "state": "host"}, {**CAMERA, "result": "ok", **late}]},
+        {"result": "failed", "error": "vm1 has not let go of it yet: busy", **late},
+        {"result": "ok", "devices": [{**RECEIVER, "result": "ok", "state": "host"}, {**CAMERA, "result": "ok", "state": "gone"}]}]})
+    for error in ("still in vm1: busy", "Chicony Electronics Co., Ltd Integrated Camera (04f2:b6d9, 1-8): still in vm1: busy",
+                  "vm1 has not let go of it yet: busy"):
+        result = classic(kind, "detach", "--tag", "a")
+        assert (result.returncode, result.stdout, result.stderr) == (1, "", f"{failed}{error}\n")
+    assert classic(kind, "detach", "--tag", "a").stderr == "INFO Successfully detached\n"
+
+
+@pytest.mark.parametrize("line", ["--help", "usb list", "vmm args"])
+def test_output_that_cannot_be_written_is_a_failure(classic_program, peer, place, line):
+    peer({"usb_list": usb(RECEIVER), "vmm_args": {"result": "ok", "vmm_args": ["-x"]}})
+    with open("/dev/full", "w") as full:
+        result = subprocess.run([classic_program, "-t", "unix", "-u", place / "socket", *line.split()], stdout=full, text=True,
+                                stderr=subprocess.PIPE, timeout=ctl.PATIENCE, check=False, env=ctl.environment())
+    assert (result.returncode, result.stderr) == (1, "ERROR not all could be written: No space left on device\n")
+
+
 @pytest.mark.parametrize("line", ["", "--vid 8086", "--did a370"])
 def test_f45_pci_selectors_are_needed(classic, line):
     for verb in ("attach", "detach"):
@@ -195,7 +236,7 @@ def test_f45_pci_selectors_are_needed(classic, line):
     "", "usb", "pci", "vmm", "usb nonesuch", "nonesuch", "usb list more", "usb list --nonesuch", "usb list --vm vm1",
     "usb attach --bus", "usb attach --bus one --port 1", "usb detach --tag a --vm vm1", "usb suspend --tag a",
     "pci attach --devnode /dev/x", "listen more", "vmm args more", "--nonesuch usb list", "-t carrier-pigeon usb list",
-    "-p port usb list", "-c cid usb list", "--timeout 0 usb list", "usb list --connected --disconnected"])
+    "-p port usb list", "-t tcp -p 65536 usb list", "-p 65536 -t tcp usb list", "-c cid usb list", "--timeout 0 usb list", "usb list --connected --disconnected"])
 def test_f45_wrong_usage(classic_program, line):
     result = ctl.run(classic_program, *line.split())
     assert (result.returncode, result.stdout) == (2, "")
@@ -292,6 +333,16 @@ def test_f45_vmm_args_end_also_without_a_daemon(classic):
     assert lines[0].startswith("WARNING Failed to connect: ") and lines[-1].startswith("ERROR Failed to connect: ")
 
 
+def test_f45_vmm_args_have_one_time_limit_for_all_tries(classic, place):
+    with socket.socket(socket.AF_UNIX) as full, socket.socket(socket.AF_UNIX) as caller:
+        full.bind(str(place / "socket"))
+        full.listen(0)
+        caller.connect(str(place / "socket"))
+        result = classic("--timeout", "2", "vmm", "args") # the first try has all the time that there is
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == f"ERROR Failed to connect: {place}/socket: no answer within 2 s\n"
+
+
 def test_f45_vmm_args_wait_for_a_daemon_that_starts(start, classic_program, peer, place):
     running = start("-t", "unix", "-u", place / "socket", "--timeout", "80", "vmm", "args", "--vm", "a",
                     executable=classic_program)
@@ -306,7 +357,7 @@ def test_f45_vmm_args_that_fail(classic, peer):
     peer({"vmm_args": {"result": "failed", "error": "no such VM"}})
     result = classic("vmm", "args", "--vm", "x")
     assert (result.returncode, result.stdout) == (1, "")
-    assert result.stderr == "ERROR Failed to get VMM arguments: no such VM\n"
+    assert result.stderr == "ERROR Failed to get VMM args for PCI devices: no such VM\n"
 
 
 def test_f45_listen_prints_events_and_connects_again(start, classic_program, peer, place):

@@ -7,9 +7,9 @@ import pytest
 
 import ctl
 
-EVIL = "\x1b[31mred\x07 \u202egnp.exe \x9b1m\u2028 \x7f"
+EVIL = "\x1b[31mred\x07 \u061c\u2060 \u202egnp.exe \x9b1m\u2028 \x7f"
 # What a terminal obeys or what turns the direction of reading around.
-OBEYED = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
+OBEYED = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
 
 
 def assert_harmless(result):

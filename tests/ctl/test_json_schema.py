@@ -95,6 +95,111 @@ def test_explain(ask, name):
             assert set(rule) == described("triedRule") - (set() if not rule["matches"] else {"field", "wanted", "found"})
 
 
+def test_what_is_moved(ask, world):
+    moved = ask("detach", "1-3")
+    assert complaints("detach", moved) == [] and moved["state"] == "host"
+    assert set(moved) == described("moved") - {"error"}
+    moved = ask("attach", "1-3")
+    assert complaints("attach", moved) == [] and moved["state"] == "attached"
+    assert set(moved) == described("moved") - {"error"}
+    for verb in ("suspend", "resume"):
+        moved = ask(verb)
+        assert complaints(verb, moved) == [] and moved["devices"]
+        assert all(set(device) >= {"state", "vm", "reason"} for device in moved["devices"])
+
+
+def test_refusals(program, world):
+    for arguments in (["attach", "1-9"], ["attach", "1-4"], ["detach", "x"], ["suspend", "vm9"], ["resume", "vm9"]):
+        result = ctl.run(program, "-s", world.address, *arguments, "--json")
+        assert (result.returncode, complaints("failed", json.loads(result.stdout))) == (1, []), arguments
+
+
+LEFT = {name: ctl.RECEIVER[name] for name in ("device_node", "vid", "pid", "sys_name", "serial")}
+DEVICE = {**ctl.RECEIVER, "kind": "usb"}
+MOVED = {"result": "ok", "state": "attached", "vm": "vm1", "reason": "allowed by usbPassthrough[0].allow[0]"}
+STUCK = {"result": "failed", "error": "vm1 has not let go of it yet: busy", "state": "detaching", "vm": "vm1",
+         "reason": "busy"}
+SEVERAL = {"result": "ok", "devices": [{**DEVICE, **MOVED, "skipped": True}, {**DEVICE, "result": "ok", "state": "gone",
+                                                                          "vm": None, "reason": "it was unplugged"}]}
+SOME = {"result": "failed", "error": "1 of 1 devices: x", "devices": [{**DEVICE, **STUCK}]}
+PRINTED = [
+    ("attach", "attach x", "usb_attach", MOVED),
+    ("attach", "attach x", "usb_attach", {**MOVED, "state": "waits", "reason": "vm1 is not running"}),
+    ("detach", "detach x", "usb_detach", {**MOVED, "state": "host", "vm": None, "reason": "detached"}),
+    ("detach", "detach x", "usb_detach", {**MOVED, "state": "gone", "vm": None, "reason": "it was unplugged"}),
+    ("detach", "detach x", "usb_detach", {**MOVED, "state": "detaching"}),
+    ("suspend", "suspend", "usb_suspend", SEVERAL), ("resume", "resume", "usb_resume", SEVERAL),
+    ("reload", "reload", "reload", {"result": "ok"}),
+    ("failed", "attach x", "usb_attach", {"result": "failed", "error": "there is no device x"}),
+    ("failed", "detach x", "usb_detach", STUCK), ("failed", "suspend", "usb_suspend", SOME),
+    ("failed", "resume", "usb_resume", SOME),
+    ("failed", "reload", "reload", {"result": "failed", "error": "a\nb", "errors": ["a", "b"]})]
+
+
+@pytest.mark.parametrize("name,line,action,reply", PRINTED)
+def test_replies_are_printed_as_they_are_described(run, peer, name, line, action, reply):
+    peer({action: reply})
+    printed = json.loads(run(*line.split(), "--json").stdout)
+    assert printed == reply and complaints(name, printed) == []
+    other = "failed" if name != "failed" else line.split()[0]
+    assert complaints(other, printed) != []
+
+
+def test_each_state_of_a_moved_device_is_described():
+    for state in (*SCHEMA["$defs"]["deviceState"]["enum"], "gone"):
+        assert complaints("attach", {**MOVED, "state": state}) == []
+    assert complaints("attach", {**MOVED, "state": "lost"}) != []
+
+
+@pytest.mark.parametrize("name,reply,member", [
+    ("attach", MOVED, "state"), ("detach", MOVED, "vm"), ("detach", MOVED, "reason"), ("suspend", SEVERAL, "devices"),
+    ("reload", {"result": "ok"}, "result"), ("failed", STUCK, "error"), ("failed", STUCK, "result")])
+def test_a_reply_without_a_member_is_seen(name, reply, member):
+    assert complaints(name, reply) == []
+    assert complaints(name, {key: value for key, value in reply.items() if key != member}) != []
+
+
+EVENTS = [
+    {"event": "usb_connected", "usb_device": DEVICE}, {"event": "usb_disconnected", "usb_device": LEFT},
+    {"event": "usb_attached", "usb_device": DEVICE, "vm": "vm1"}, {"event": "usb_detached", "usb_device": LEFT, "vm": "vm1"},
+    {"event": "attach_failed", "usb_device": DEVICE, "vm": "vm1", "error": "no free port"},
+    {"event": "usb_select_vm", "usb_device": DEVICE, "allowed_vms": ["vm1", "vm2"]},
+    {"event": "vm_up", "vm": "vm1"}, {"event": "vm_down", "vm": "vm1"}]
+
+
+def test_events_are_printed_as_they_are_described(start, peer, place):
+    daemon = peer({"device_list": {"result": "ok", "devices": []}, "enable_notifications": {"result": "ok"}})
+    running = start("-s", place / "socket", "monitor", "--json")
+    daemon.wait_answered("enable_notifications")
+    daemon.send(*EVENTS)
+    running.wait_line(running.lines, len(EVENTS))
+    printed = [json.loads(line) for line in running.lines]
+    assert printed == EVENTS
+    assert [complaints("monitor", event) for event in printed] == [[]] * len(EVENTS)
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=[event["event"] for event in EVENTS])
+def test_an_event_without_a_member_is_seen(event):
+    for member in event:
+        assert complaints("monitor", {key: value for key, value in event.items() if key != member}) != []
+    assert complaints("monitor", {**event, "event": "vm_sideways"}) != []
+
+
+def test_events_of_the_daemon_are_as_described(start, world):
+    """All events that the source names are described, and those that are easily had are as described."""
+    source = (ROOT / "src/api/events.c").read_text()
+    told = set(re.findall(r'"((?:usb|vm)_[a-z_]+|attach_failed)"', source)) - {"usb_device"}
+    assert told == {event["event"] for event in EVENTS}
+    running = start("-s", world.address, "monitor", "--json")
+    running.wait_line(running.errors, 1)
+    world.pull(worlds.MOUSE)
+    world.plug(worlds.MOUSE)
+    running.wait_line(running.lines, 4)
+    printed = [json.loads(line) for line in running.lines]
+    assert {event["event"] for event in printed} == {"usb_detached", "usb_disconnected", "usb_connected", "usb_attached"}
+    assert [complaints("monitor", event) for event in printed] == [[]] * 4
+
+
 def test_explain_offline(program, place):
     devices, config = place / "devices.json", place / "vhotplug.conf"
     config.write_text(json.dumps({**worlds.RULES, "pciPassthrough": [{"targetVm": "vm1", "allow": [{"deviceClass": 2}]}]}))

@@ -199,7 +199,8 @@ def test_each_kind_goes_by_its_own_groups(verdicts, config):
 def test_what_the_api_prints_is_read(verdicts, config):
     path = config(usbPassthrough=[{"targetVm": "vm1", "allow": [{"interfaceClass": 3}]}])
     device = ctl.listed(ctl.RECEIVER)
-    for form in (device, [device], {"result": "ok", "usb_devices": [device]}):
+    for form in (device, [device], {"result": "ok", "usb_devices": [device]},
+                 {"result": "ok", "devices": [device]}):
         assert verdicts(path, form) == [attach("vm1")]
     assert verdicts(path, []) == []
 

@@ -34,7 +34,7 @@ def test_version(program):
     ["--timeout", "0", "list"], ["--timeout", "-1", "list"], ["--timeout", "3601", "list"], ["status", "--tree"],
     ["vms", "--tree"], ["list", "--tree", "--json"], ["check", "--json", "/a"], ["check", "-s", "/a", "/b"],
     ["explain", "-c", "/a"], ["explain", "--device", "/a"], ["explain", "-c", "/a", "--device", "/b", "c"],
-    ["list", "-c", "/a"], ["-s", "/x", "explain", "-c", "/a", "--device", "/b"]], ids=" ".join)
+    ["list", "-c", "/a"], ["explain", "-c", "/a", "--device", "/b", "--tree"], ["-s", "/x", "explain", "-c", "/a", "--device", "/b"]], ids=" ".join)
 def test_wrong_usage(program, arguments):
     result = ctl.run(program, *arguments)
     assert (result.returncode, result.stdout) == (2, "")

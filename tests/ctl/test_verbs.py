@@ -207,6 +207,53 @@ def test_detach(run, peer):
     assert daemon.requests == [{"action": "usb_detach", "device": "046d:c52b"}]
 
 
+@pytest.mark.parametrize("answer", [{}, {"state": None}, {"state": "host"}, {"state": "gone", "reason": "it was unplugged"}],
+                         ids=json.dumps)
+def test_detach_of_what_is_out(run, peer, answer):
+    peer({"usb_detach": {"result": "ok", **answer}})
+    result = run("detach", "1-2")
+    assert (result.returncode, result.stdout, result.stderr) == (0, "1-2: detached; it stays out until you attach it\n", "")
+
+
+NOT_OUT = [
+    ({"result": "ok", "state": "detaching", "vm": "vm1", "reason": "it does not let go"}, "1-2: still in vm1: it does not let go"),
+    ({"result": "ok", "state": "detaching", "vm": "vm1", "reason": None}, "1-2: still in vm1"),
+    ({"result": "ok", "state": "detaching", "vm": None, "reason": None}, "1-2: not out, but detaching"),
+    ({"result": "ok", "state": "attached", "vm": "v\x1bm"}, r"1-2: still in v\x1bm"),
+    ({"result": "ok", "state": "waits", "vm": "vm1", "reason": "vm1 is not running"}, "1-2: not out, but waits: vm1 is not running"),
+    ({"result": "failed", "error": "vm1 has not let go of it yet: busy", "state": "detaching", "vm": "vm1", "reason": "busy"},
+     "vm1 has not let go of it yet: busy")]
+
+
+@pytest.mark.parametrize("answer,error", NOT_OUT, ids=[row[1] for row in NOT_OUT])
+def test_detach_of_what_is_not_out_is_a_failure(run, peer, answer, error):
+    peer({"usb_detach": answer})
+    result = run("detach", "1-2")
+    assert (result.returncode, result.stdout, result.stderr) == (1, "", f"vhotplugctl: {error}\n")
+    result = run("detach", "1-2", "--json")
+    assert (result.returncode, json.loads(result.stdout), result.stderr) == (1, answer, f"vhotplugctl: {error}\n")
+
+
+def test_detach_of_several_of_which_one_is_not_out_is_a_failure(run, peer):
+    peer({"usb_detach": {"result": "ok", "devices": [
+        {**RECEIVER, "result": "ok", "state": "host"},
+        {**CAMERA, "result": "ok", "state": "detaching", "vm": "vm2", "reason": "x"}]}})
+    result = run("detach", "all")
+    assert result.returncode == 1 and "stays out" not in result.stdout
+    assert result.stderr == ("vhotplugctl: all: Chicony Electronics Co., Ltd Integrated Camera (04f2:b6d9, 1-8): "
+                             "still in vm2: x\n")
+
+
+@pytest.mark.parametrize("action,arguments", [
+    ("usb_attach", ["attach", "x"]), ("usb_detach", ["detach", "x"]), ("usb_suspend", ["suspend"]),
+    ("usb_resume", ["resume"]), ("reload", ["reload"])])
+def test_a_failure_as_json_is_also_said(run, peer, action, arguments):
+    peer({action: {"result": "failed", "error": "because of \x1b[31mred"}})
+    result = run(*arguments, "-j")
+    assert result.returncode == 1 and json.loads(result.stdout)["result"] == "failed"
+    assert result.stderr == "vhotplugctl: because of \\x1b[31mred\n"
+
+
 def test_moves_as_json(run, peer):
     reply = {"result": "ok", "state": "attached", "vm": "vm1", "reason": "x"}
     peer({"usb_attach": reply, "usb_detach": {"result": "failed", "error": "no"}})

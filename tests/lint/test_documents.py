@@ -87,6 +87,19 @@ def options_of_completion(path, shell):
     return found
 
 
+def sections(page):
+    """What a man page names in SEE ALSO: {(name, section)}."""
+    text = page.read_text().split("\n.Sh SEE ALSO\n")[1].split("\n.Sh ")[0]
+    return set(re.findall(r"^\.Xr (\S+) (\d)", text, re.M))
+
+
+@pytest.mark.parametrize("page", [shown(path) for path in tree_files("man/*.[1-8]")])
+def test_a_manual_page_names_its_siblings(page):
+    siblings = {(path.stem, path.suffix[1:]) for path in tree_files("man/*.[1-8]") if shown(path) != page}
+    assert len(siblings) >= 2
+    assert siblings <= sections(ROOT / page), siblings - sections(ROOT / page)
+
+
 def known_keys():
     keys = set()
     for path in tree_files("src/core/config*.[ch]", "src/core/rule*.[ch]", "src/core/reader*.[ch]"):

@@ -189,13 +189,16 @@ static bool is_known_serial(const struct device *device, const char *serial)
     return device && string_equal(device->serial, serial);
 }
 
-// The one, or one that no other device has, or NULL.
+// The one, or one that no other device has, or NULL. What the daemon knows or is about to be told counts too: two
+// with one serial number are twins to it, which tests/unit has.
 static char *new_serial(struct sim *sim, char hand)
 {
     char serial[] = {hand ? hand : (char)('1' + sim_random(sim, SIM_SERIALS)), '\0'};
     bool used = !hand && sim_chance(sim, 60);
     for (unsigned i = 0; i < SIM_PORTS; i++)
         used |= is_known_serial(sim->ports[i].device, serial) || is_known_serial(sim->ports[i].told, serial);
+    for (unsigned i = 0; i < sim->event_count; i++)
+        used |= is_known_serial(sim->events[(sim->event_first + i) % SIM_EVENTS].device, serial);
     return used ? NULL : string_copy(serial);
 }
 

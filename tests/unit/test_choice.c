@@ -22,7 +22,7 @@ static struct device *usb(const char *place, const char *serial)
 static void expect_held(const struct choices *choices, const char *place, const char *serial, const char *expected)
 {
     CLEANUP(cleanup_device) struct device *device = usb(place, serial);
-    const struct choice *choice = choices_find(choices, device);
+    const struct choice *choice = choices_find(choices, device, NULL, NULL);
     char held[64] = "none";
     if (choice)
         snprintf(held, sizeof(held), "%s%s", choice->vm ? choice->vm : "-", choice->detached ? " out" : "");
@@ -32,7 +32,7 @@ static void expect_held(const struct choices *choices, const char *place, const 
 static bool decide(struct choices *choices, const char *place, const char *serial, const char *vm, bool detached)
 {
     CLEANUP(cleanup_device) struct device *device = usb(place, serial);
-    return choices_set(choices, device, vm, detached);
+    return choices_set(choices, device, vm, detached, NULL, NULL);
 }
 
 static void parse(struct choices *choices, const char *text)

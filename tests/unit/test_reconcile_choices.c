@@ -56,7 +56,7 @@ static void choose_earlier(struct bench *bench, unsigned port, const char *vm)
 {
     struct choices choices = {0};
     CLEANUP(cleanup_device) struct device *device = bench_device(port, 1, 1);
-    choices_set(&choices, device, vm, false);
+    choices_set(&choices, device, vm, false, NULL, NULL);
     reconcile_choices_load(bench->reconcile, &choices);
     choices_clear(&choices);
 }
@@ -335,6 +335,31 @@ static void test_the_question_ends_with_its_reason(void **state)
     bench_clear(&bench);
 }
 
+// Clients are told of USB devices only.
+static void test_nobody_is_asked_about_an_input_device(void **state)
+{
+    (void)state;
+    struct bench bench;
+    bench_init(&bench, true);
+    bench_configure_text(&bench, "{\"evdevPassthrough\":[{\"allowedVms\":[\"vm2\",\"vm1\"],\"pcieBusPrefix\":\"ep\","
+                                 "\"allow\":[{\"property\":\"ID_INPUT_MOUSE\",\"value\":\"1\"}]}],"
+                                 "\"vms\":[{\"name\":\"vm1\",\"type\":\"qemu\",\"socket\":\"/1\"},"
+                                 "{\"name\":\"vm2\",\"type\":\"qemu\",\"socket\":\"/2\"}]}");
+    reconcile_scanned(bench.reconcile, bench.now);
+    bench_down(&bench, "vm1");
+    bench_down(&bench, "vm2");
+    bench_skip(&bench);
+    CLEANUP(cleanup_device) struct device *device = device_new(DEVICE_INPUT);
+    device->key = string_copy("input:input5");
+    device->instance = 5;
+    device->properties = memory_new(1, sizeof(char *));
+    device->properties[0] = string_copy("ID_INPUT_MOUSE=1");
+    device->property_count = 1;
+    reconcile_device(bench.reconcile, device, true, bench.now);
+    bench_expect(&bench, "input:input5 waits vm2: vm2 is not running\nMEMORY\n");
+    bench_clear(&bench);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -344,6 +369,7 @@ int main(void)
         cmocka_unit_test(test_waiting_for_ever),
         cmocka_unit_test(test_nobody_is_asked_when_there_is_nothing_to_choose_or_no_way_to),
         cmocka_unit_test(test_at_the_start_nobody_is_asked),
+        cmocka_unit_test(test_nobody_is_asked_about_an_input_device),
         cmocka_unit_test(test_f05_what_a_vm_has_stays_there_over_a_restart_of_the_daemon),
         cmocka_unit_test(test_moving_to_another_vm_takes_it_out_first),
         cmocka_unit_test(test_an_ejected_device_stays_with_its_vm),

@@ -32,6 +32,19 @@ static void test_control_characters_are_escaped(void **state)
     check_safe("a\342\201\246b", 100, "a\\xe2\\x81\\xa6b"); // isolate
     check_safe("\357\273\277x", 100, "\\xef\\xbb\\xbfx");
     check_safe("\342\200\213", 100, "\\xe2\\x80\\x8b");
+    check_safe("a\330\234b", 100, "a\\xd8\\x9cb"); // Arabic letter mark
+}
+
+static void test_invisible_characters_are_escaped(void **state)
+{
+    (void)state;
+    check_safe("\342\201\237", 100, "\342\201\237");        // a mathematical blank is seen
+    for (unsigned char last = 0xa0; last <= 0xa9; last++) { // U+2060 to U+2069
+        const char raw[] = {'\342', '\201', (char)last, '\0'};
+        CLEANUP(cleanup_free) char *expected = string_printf("\\xe2\\x81\\x%02x", last);
+        check_safe(raw, 100, expected);
+    }
+    check_safe("\342\201\252", 100, "\342\201\252"); // U+206A
 }
 
 static void test_invalid_utf8_is_escaped(void **state)
@@ -101,6 +114,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_plain_text_stays),
         cmocka_unit_test(test_control_characters_are_escaped),
+        cmocka_unit_test(test_invisible_characters_are_escaped),
         cmocka_unit_test(test_invalid_utf8_is_escaped),
         cmocka_unit_test(test_long_text_is_cut),
         cmocka_unit_test(test_text_grows),

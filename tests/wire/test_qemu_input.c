@@ -12,6 +12,7 @@
 
 #include "fake_qemu.h"
 #include "util/text.h"
+#include "vmm/grabber.h"
 
 static void begin(struct bench *bench, struct fake_qemu *fake)
 {
@@ -315,6 +316,29 @@ static void test_the_search_for_who_grabbed_it_is_cut_off(void **state)
     }
 }
 
+static void end_slow_search(void *user, const char *names)
+{
+    bool *over = user;
+    (void)names;
+    *over = true;
+}
+
+// The loop turns slowly, and /proc has many more entries than turns in which they may be looked at.
+static void test_the_search_for_who_grabbed_it_has_an_end(void **state)
+{
+    struct bench *bench = *state;
+    int turns = 0;
+    bool over = false;
+    CLEANUP(cleanup_grabber)
+    struct grabber *grabber = grabber_search(bench->loop, "/none", end_slow_search, &over);
+    assert_non_null(grabber);
+    for (; !over && turns < 20; turns++) {
+        usleep(200000);
+        bench_turn(bench);
+    }
+    assert_true(over);
+}
+
 static void test_f49_faults_while_ports_are_asked(void **state)
 {
     static const char *const names[] = {"ep1", "ep2", NULL};
@@ -361,6 +385,7 @@ int main(int count, char **arguments)
         TEST(test_f49_refusals_that_a_person_can_mend),
         TEST(test_f49_who_may_have_grabbed_it_is_named),
         TEST(test_the_search_for_who_grabbed_it_is_cut_off),
+        TEST(test_the_search_for_who_grabbed_it_has_an_end),
         TEST(test_f49_faults_while_ports_are_asked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
