@@ -53,6 +53,8 @@ def test_the_memory_is_saved_later(start, config, build, place, blocked):
     daemon = start("-a", "-c", path, program=build / "tests/cli/vhotplug-stub",
                    environment=devices.environment(place, RUNTIME_DIRECTORY=str(blocked)))
     daemon.wait_ready()
+    devices.plug(usb_1_2="twin")
+    daemon.wait_line("1-2.*: waits")  # the first scan is over: what comes now is plugged, and so remembered
     devices.plug(usb_1_1="mouse")
     daemon.wait_line("^warning .*/memory.json cannot be written")
     unblock(blocked)
