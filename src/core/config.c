@@ -54,20 +54,13 @@ static void read_vm_type(const struct reader *value, const struct reader_key *ke
 {
     (void)key;
     struct vm_draft *draft = place;
-    const char *name = reader_string(value);
-    if (!name)
+    size_t i;
+    if (!reader_word(value, vm_types, LENGTH(vm_types), &i))
         return;
-    for (unsigned i = 0; i < LENGTH(vm_types); i++) {
-        if (strcmp(name, vm_types[i]) == 0) {
-            draft->vm.type = (enum vm_type)i;
-            draft->type_known = true;
-            if (i == VM_CLOUD_HYPERVISOR)
-                reader_warning(value, "%s is not served yet", name);
-            return;
-        }
-    }
-    CLEANUP(cleanup_free) char *guess = reader_guess(name, vm_types, LENGTH(vm_types));
-    reader_error(value, "must be qemu, crosvm or cloud-hypervisor%s", guess);
+    draft->vm.type = (enum vm_type)i;
+    draft->type_known = true;
+    if (i == VM_CLOUD_HYPERVISOR)
+        reader_warning(value, "%s is not served yet", vm_types[i]);
 }
 
 enum vm_key { VM_KEY_NAME, VM_KEY_TYPE, VM_KEY_SOCKET };

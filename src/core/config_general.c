@@ -40,17 +40,9 @@ static void read_transport(const struct reader *item, struct api_config *api)
 {
     static const char *const words[] = {"unix", "tcp", "vsock"};
     bool *const flags[] = {&api->unix_socket, &api->tcp, &api->vsock};
-    const char *word = reader_string(item);
-    if (!word)
-        return;
-    for (size_t i = 0; i < LENGTH(words); i++) {
-        if (strcmp(word, words[i]) == 0) {
-            *flags[i] = true;
-            return;
-        }
-    }
-    CLEANUP(cleanup_free) char *guess = reader_guess(word, words, LENGTH(words));
-    reader_error(item, "must be unix, tcp or vsock%s", guess);
+    size_t i;
+    if (reader_word(item, words, LENGTH(words), &i))
+        *flags[i] = true;
 }
 
 static void read_transports(const struct reader *value, const struct reader_key *key, void *place)
@@ -166,17 +158,9 @@ static void read_permission(const struct reader *item, unsigned *permissions)
 {
     static const char *const words[] = {"list", "notify", "control"};
     static const unsigned bits[] = {API_LIST, API_NOTIFY, API_CONTROL};
-    const char *word = reader_string(item);
-    if (!word)
-        return;
-    for (size_t i = 0; i < LENGTH(words); i++) {
-        if (strcmp(word, words[i]) == 0) {
-            *permissions |= bits[i];
-            return;
-        }
-    }
-    CLEANUP(cleanup_free) char *guess = reader_guess(word, words, LENGTH(words));
-    reader_error(item, "must be list, notify or control%s", guess);
+    size_t i;
+    if (reader_word(item, words, LENGTH(words), &i))
+        *permissions |= bits[i];
 }
 
 static void read_permissions(const struct reader *value, const struct reader_key *key, void *place)

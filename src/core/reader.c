@@ -239,6 +239,22 @@ const char *reader_string(const struct reader *value)
     return NULL;
 }
 
+bool reader_word(const struct reader *value, const char *const *words, size_t count, size_t *index)
+{
+    const char *string = reader_string(value);
+    if (!string)
+        return false;
+    for (*index = 0; *index < count; ++*index)
+        if (strcmp(string, words[*index]) == 0)
+            return true;
+    CLEANUP(text_clear) struct text list = {0};
+    for (size_t i = 0; i < count; i++)
+        text_printf(&list, "%s%s", i == 0 ? "" : i + 1 < count ? ", " : " or ", words[i]);
+    CLEANUP(cleanup_free) char *guess = reader_guess(string, words, count);
+    reader_error(value, "must be %s%s", list.string, guess);
+    return false;
+}
+
 void reader_text(const struct reader *value, const struct reader_key *key, void *place)
 {
     const char *string = reader_string(value);

@@ -59,6 +59,8 @@ void reader_any(const struct reader *value, const struct reader_key *key, void *
 
 // The text of a string value, or NULL with an error; borrowed.
 const char *reader_string(const struct reader *value) CHECKED;
+// Which of COUNT words a string value is; false with an error that names them all when it is none.
+bool reader_word(const struct reader *value, const char *const *words, size_t count, size_t *index) CHECKED;
 // disable and enable as given: whether that means disabled; an error when they contradict each other.
 bool reader_disabled(const struct reader *reader);
 

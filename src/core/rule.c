@@ -42,19 +42,11 @@ static void read_port_path(const struct reader *value, const struct reader_key *
 
 static void read_removable_word(const struct reader *value, unsigned *set)
 {
-    static const char *const words[] = {
-        [REMOVABLE_UNKNOWN] = "unknown", [REMOVABLE_FIXED] = "fixed", [REMOVABLE_REMOVABLE] = "removable"};
-    const char *text = reader_string(value);
-    if (!text)
-        return;
-    for (unsigned i = 0; i < LENGTH(words); i++) {
-        if (strcmp(text, words[i]) == 0) {
-            *set |= 1U << i;
-            return;
-        }
-    }
-    CLEANUP(cleanup_free) char *guess = reader_guess(text, words, LENGTH(words));
-    reader_error(value, "must be fixed, removable or unknown%s", guess);
+    static const char *const words[] = {"fixed", "removable", "unknown"};
+    static const enum usb_removable values[] = {REMOVABLE_FIXED, REMOVABLE_REMOVABLE, REMOVABLE_UNKNOWN};
+    size_t i;
+    if (reader_word(value, words, LENGTH(words), &i))
+        *set |= 1U << values[i];
 }
 
 // A list of words; a single word that is no list can only mean one thing.

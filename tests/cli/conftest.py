@@ -59,6 +59,7 @@ def start(program, place):
         daemon = vhotplug.Daemon(program, place, *arguments, **options)
         daemons.append(daemon)
         return daemon
+    begin.daemons = daemons
     yield begin
     for daemon in daemons:
         daemon.close()
@@ -70,7 +71,5 @@ def pytest_runtest_makereport(item, call):
     report = outcome.get_result()
     begin = getattr(item, "funcargs", {}).get("start")
     if report.when == "call" and report.failed and begin:
-        daemons = begin.__closure__ and [cell.cell_contents for cell in begin.__closure__
-                                         if isinstance(cell.cell_contents, list)][0]
-        for daemon in daemons or []:
+        for daemon in begin.daemons:
             report.sections.append(("log of the daemon", "\n".join(daemon.log()[-200:])))
