@@ -16,6 +16,7 @@
 #include "core/reconcile.h"
 #include "core/report.h"
 #include "host/host.h"
+#include "host/saver.h"
 #include "util/file.h"
 #include "util/text.h"
 #include "vmm/vmm.h"
@@ -26,17 +27,31 @@
 // What could not be saved is tried again after that time, in µs.
 #define SAVE_AGAIN (5 * UINT64_C(1000000))
 
+// What people decide is saved at once so often in a row, and then once in that time, all of it together, in µs:
+// who decides again and again does not wear out the disk.
+#define SAVES_AT_ONCE 32
+#define SAVE_PAUSE UINT64_C(1000000)
+
 // An attach whose device is being opened.
 struct opening {
     struct operation operation;
     struct opening *next;
 };
 
+// What people decided, by revisions, and how much of it is on disk.
+struct saving {
+    uint64_t decided; // the newest revision
+    uint64_t running; // is being saved; 0: none is
+    uint64_t settled; // up to this one all are saved, or failed to be, which was said
+    uint64_t paid;    // a time, which each save moves on by SAVE_PAUSE; at most SAVES_AT_ONCE of these ahead of now
+    bool failed;      // the last save
+};
+
 struct daemon {
     const struct daemon_settings *settings;
     struct log *log;
     sd_event *loop;
-    sd_event_source *pump, *timer, *save, *terminate, *interrupt, *reload;
+    sd_event_source *pump, *timer, *save, *saving_timer, *terminate, *interrupt, *reload;
     struct config *config;
     struct reconcile *reconcile;
     struct host *host;
@@ -44,9 +59,12 @@ struct daemon {
     struct api *api;
     struct opening *openings;
     char *memory_file;
-    bool memory_failed;  // said already
-    bool choices_failed; // likewise
-    bool retired_vms;    // VMs that the configuration no longer names are still served
+    struct saver *saver;
+    struct saving saving;
+    uint64_t last;      // the revision after which it ends
+    bool ending;        // it was told to
+    bool memory_failed; // said already
+    bool retired_vms;   // VMs that the configuration no longer names are still served
 };
 
 // ---- configuration
@@ -97,10 +115,11 @@ static void configure_vms(struct daemon *daemon)
     vmms_configure(daemon->vmms, daemon->config, keep_vm);
 }
 
+// It goes on while the host sleeps, so that it tells since when things are as they are.
 static uint64_t monotonic(struct daemon *daemon)
 {
     uint64_t now = 0;
-    (void)sd_event_now(daemon->loop, CLOCK_MONOTONIC, &now);
+    (void)sd_event_now(daemon->loop, CLOCK_BOOTTIME, &now);
     return now;
 }
 
@@ -110,20 +129,110 @@ static void save_later(struct daemon *daemon)
     (void)sd_event_source_set_enabled(daemon->save, SD_EVENT_ONESHOT);
 }
 
+// ---- what people decide
+
+static void settle(struct daemon *daemon, uint64_t revision)
+{
+    daemon->saving.settled = revision;
+    api_settled(daemon->api, revision);
+}
+
+static void start_saving_at(struct daemon *daemon, uint64_t time)
+{
+    (void)sd_event_source_set_time(daemon->saving_timer, time);
+    (void)sd_event_source_set_enabled(daemon->saving_timer, SD_EVENT_ONESHOT);
+}
+
+// Saves what is not, now or when it may be.
+static void start_saving(struct daemon *daemon)
+{
+    struct saving *saving = &daemon->saving;
+    uint64_t now = monotonic(daemon), ahead = (SAVES_AT_ONCE - 1) * SAVE_PAUSE;
+    if (!daemon->config->persistent) {
+        saving->failed = false;
+        settle(daemon, saving->decided);
+    }
+    if (saving->running || (saving->settled == saving->decided && !saving->failed))
+        return;
+    if (saving->paid > now + ahead && !daemon->ending) {
+        start_saving_at(daemon, saving->paid - ahead);
+        return;
+    }
+    saving->paid = (saving->paid > now ? saving->paid : now) + SAVE_PAUSE;
+    saving->running = saving->decided;
+    saver_start(daemon->saver, daemon->config->state_path, reconcile_choices(daemon->reconcile));
+}
+
+static void on_saved(void *user, int status)
+{
+    struct daemon *daemon = user;
+    struct saving *saving = &daemon->saving;
+    uint64_t revision = saving->running;
+    saving->running = 0;
+    if (status < 0 && !saving->failed)
+        log_warning(daemon->log, "%s cannot be written: %s; after a restart, what people chose is not known",
+                    daemon->config->state_path, strerror(-status));
+    saving->failed = status < 0;
+    settle(daemon, revision);
+    if (saving->failed && revision == saving->decided && !daemon->ending)
+        start_saving_at(daemon, monotonic(daemon) + SAVE_AGAIN);
+    else if (!daemon->ending || revision < daemon->last)
+        start_saving(daemon);
+    if (daemon->ending && !saving->running)
+        (void)sd_event_exit(daemon->loop, 0);
+}
+
+static int on_saving_time(sd_event_source *source, uint64_t time, void *user)
+{
+    (void)source, (void)time;
+    start_saving(user);
+    return 0;
+}
+
 static void save_choices(struct daemon *daemon)
 {
-    bool failed = daemon->choices_failed;
-    daemon->choices_failed = false;
-    if (!daemon->config->persistent)
-        return;
+    api_decided(daemon->api, ++daemon->saving.decided);
+    start_saving(daemon);
+}
+
+// It ends when what was decided by now is on disk; what is decided later is not, and is not answered. Told again,
+// it ends at once.
+static int on_end(sd_event_source *source, const struct signalfd_siginfo *info, void *user)
+{
+    (void)source, (void)info;
+    struct daemon *daemon = user;
+    bool again = daemon->ending;
+    daemon->ending = true;
+    daemon->last = daemon->saving.decided;
+    (void)sd_notify(0, "STOPPING=1");
+    if (!again)
+        start_saving(daemon);
+    return again || !daemon->saving.running ? sd_event_exit(daemon->loop, 0) : 0;
+}
+
+// ---- configuration that changes
+
+// What people chose while we run is joined with what is in the file that is to hold it from now on.
+static void join_choices(struct daemon *daemon)
+{
     const char *file = daemon->config->state_path;
-    int status = host_save_choices(file, reconcile_choices(daemon->reconcile));
-    if (status < 0 && !failed)
-        log_warning(daemon->log, "%s cannot be written: %s; after a restart, what people chose is not known", file,
-                    strerror(-status));
-    daemon->choices_failed = status < 0;
-    if (daemon->choices_failed)
-        save_later(daemon);
+    CLEANUP(choices_clear) struct choices there = {0}, joined = {0};
+    host_load_choices(daemon->log, file, &there);
+    choices_copy(&joined, reconcile_choices(daemon->reconcile));
+    size_t lost = choices_join(&joined, &there);
+    if (there.count)
+        log_info(daemon->log, "%s: what people chose before is joined with what they chose since", file);
+    if (lost)
+        log_error(daemon->log, "%s: %zu devices that were detached there are not any more: there is room for %d", file,
+                  lost, CHOICES_MAX);
+    reconcile_choices_load(daemon->reconcile, &joined);
+    if (daemon->saving.running) {
+        save_choices(daemon);
+        return;
+    }
+    // What was answered before is in this file before the configuration counts that names it.
+    daemon->saving.running = ++daemon->saving.decided;
+    on_saved(daemon, host_save_choices(file, reconcile_choices(daemon->reconcile)));
 }
 
 static void use_config(struct daemon *daemon, struct config *config)
@@ -134,8 +243,8 @@ static void use_config(struct daemon *daemon, struct config *config)
     reconcile_configure(daemon->reconcile, config, monotonic(daemon));
     configure_vms(daemon);
     api_configure(daemon->api, config);
-    if (moved) // what people chose while we run holds, whatever an older file there says
-        save_choices(daemon);
+    if (moved)
+        join_choices(daemon);
 }
 
 // NULL, or why the running configuration stays.
@@ -143,7 +252,9 @@ static char *reload(void *user)
 {
     struct daemon *daemon = user;
     CLEANUP(text_clear) struct text errors = {0};
-    (void)sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%" PRIu64, monotonic(daemon));
+    uint64_t now = 0; // on the clock that systemd asks for
+    (void)sd_event_now(daemon->loop, CLOCK_MONOTONIC, &now);
+    (void)sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%" PRIu64, now);
     struct config *config = load_config(daemon, &errors);
     if (config)
         use_config(daemon, config);
@@ -294,18 +405,10 @@ static void save_memory(struct daemon *daemon)
         save_later(daemon);
 }
 
-static void save_what_failed(struct daemon *daemon)
-{
-    if (daemon->memory_failed)
-        save_memory(daemon);
-    if (daemon->choices_failed)
-        save_choices(daemon);
-}
-
 static int on_save(sd_event_source *source, uint64_t time, void *user)
 {
     (void)source, (void)time;
-    save_what_failed(user);
+    save_memory(user);
     return 0;
 }
 
@@ -372,14 +475,19 @@ static int start_loop(struct daemon *daemon)
     sd_event *loop = daemon->loop;
     int status;
     (void)signal(SIGPIPE, SIG_IGN);
-    if ((status = sd_event_add_signal(loop, &daemon->terminate, SIGTERM | SD_EVENT_SIGNAL_PROCMASK, NULL, NULL)) < 0 ||
-        (status = sd_event_add_signal(loop, &daemon->interrupt, SIGINT | SD_EVENT_SIGNAL_PROCMASK, NULL, NULL)) < 0 ||
+    if ((status = sd_event_add_signal(loop, &daemon->terminate, SIGTERM | SD_EVENT_SIGNAL_PROCMASK, on_end, daemon)) <
+            0 ||
+        (status = sd_event_add_signal(loop, &daemon->interrupt, SIGINT | SD_EVENT_SIGNAL_PROCMASK, on_end, daemon)) <
+            0 ||
         (status = sd_event_add_signal(loop, &daemon->reload, SIGHUP | SD_EVENT_SIGNAL_PROCMASK, on_reload, daemon)) <
             0 ||
         (status = sd_event_add_post(loop, &daemon->pump, on_pump, daemon)) < 0 ||
-        (status = sd_event_add_time(loop, &daemon->timer, CLOCK_MONOTONIC, 0, 1000, on_deadline, daemon)) < 0 ||
-        (status = sd_event_add_time(loop, &daemon->save, CLOCK_MONOTONIC, 0, 1000, on_save, daemon)) < 0 ||
+        (status = sd_event_add_time(loop, &daemon->timer, CLOCK_BOOTTIME, 0, 1000, on_deadline, daemon)) < 0 ||
+        (status = sd_event_add_time(loop, &daemon->save, CLOCK_BOOTTIME, 0, 1000, on_save, daemon)) < 0 ||
         (status = sd_event_source_set_enabled(daemon->save, SD_EVENT_OFF)) < 0 ||
+        (status = sd_event_add_time(loop, &daemon->saving_timer, CLOCK_BOOTTIME, 0, 1000, on_saving_time, daemon)) <
+            0 ||
+        (status = sd_event_source_set_enabled(daemon->saving_timer, SD_EVENT_OFF)) < 0 ||
         (status = sd_event_set_watchdog(loop, true)) < 0)
         return status;
     return sd_event_source_set_enabled(daemon->timer, SD_EVENT_OFF);
@@ -424,7 +532,8 @@ static int start_wings(struct daemon *daemon)
         seed = monotonic(daemon);
     daemon->reconcile = reconcile_new(seed, daemon->settings->attach_connected);
     int status;
-    if ((status = host_new(&daemon->host, daemon->loop, daemon->log, &host_callbacks, daemon)) < 0 ||
+    if ((status = saver_new(&daemon->saver, daemon->loop, on_saved, daemon)) < 0 ||
+        (status = host_new(&daemon->host, daemon->loop, daemon->log, &host_callbacks, daemon)) < 0 ||
         (status = vmms_new(&daemon->vmms, daemon->loop, daemon->log, &vmms_callbacks, daemon)) < 0 ||
         (status = api_new(&daemon->api, daemon->loop, daemon->log, daemon->reconcile, &api_callbacks, daemon)) < 0)
         return status;
@@ -447,10 +556,11 @@ static void daemon_clear(struct daemon *daemon)
     api_free(daemon->api);
     vmms_free(daemon->vmms);
     host_free(daemon->host);
+    saver_free(daemon->saver);
     reconcile_free(daemon->reconcile);
     config_free(daemon->config);
     free(daemon->memory_file);
-    sd_event_source *sources[] = {daemon->pump,      daemon->timer,     daemon->save,
+    sd_event_source *sources[] = {daemon->pump,      daemon->timer,     daemon->save,  daemon->saving_timer,
                                   daemon->terminate, daemon->interrupt, daemon->reload};
     for (size_t i = 0; i < sizeof sources / sizeof *sources; i++)
         sd_event_source_unref(sources[i]);
@@ -476,7 +586,7 @@ int daemon_run(const struct daemon_settings *settings, struct log *log)
         log_error(log, "the event loop failed: %s", strerror(-status));
         return EXIT_FAILURE;
     }
-    (void)sd_notify(0, "STOPPING=1");
-    save_what_failed(&daemon);
+    if (daemon.memory_failed)
+        save_memory(&daemon);
     return EXIT_SUCCESS;
 }

@@ -37,6 +37,16 @@ void api_output(struct api *api, const struct output *output)
     messages_output(api->messages, output);
 }
 
+void api_decided(struct api *api, uint64_t revision)
+{
+    messages_decided(api->messages, revision);
+}
+
+void api_settled(struct api *api, uint64_t revision)
+{
+    messages_settled(api->messages, revision);
+}
+
 void api_free(struct api *api)
 {
     if (!api)

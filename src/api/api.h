@@ -1,6 +1,7 @@
 // The API wing: serves people and their tools with newline-delimited JSON over Unix, TCP and vsock sockets.
 #pragma once
 
+#include <stdint.h>
 #include <systemd/sd-event.h>
 
 #include "core/config.h"
@@ -25,5 +26,9 @@ int api_new(struct api **api, sd_event *loop, struct log *log, struct reconcile 
 void api_configure(struct api *api, const struct config *config);
 // Tells clients what the reconciler put out (DEVICE, VM, SELECT), and answers those who wait for it.
 void api_output(struct api *api, const struct output *output);
+// People decided something, counted on by REVISION: answers to who did wait until it is settled, which is until
+// it is saved or the log says why it cannot be.
+void api_decided(struct api *api, uint64_t revision);
+void api_settled(struct api *api, uint64_t revision);
 void api_free(struct api *api);
 DEFINE_CLEANUP(struct api *, cleanup_api, api_free)

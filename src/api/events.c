@@ -108,15 +108,9 @@ static struct told_device *told_add(struct messages *messages, uint64_t instance
     return told;
 }
 
-static void told_clear(struct told_device *told)
-{
-    free(told->vm);
-    free(told->refusal);
-}
-
 static void told_remove(struct messages *messages, struct told_device *told)
 {
-    told_clear(told);
+    free(told->vm);
     *told = messages->devices[--messages->device_count];
 }
 
@@ -150,21 +144,16 @@ static void tell_place(const struct messages *messages, const struct output *out
     }
 }
 
-static void tell_refusal(const struct messages *messages, const struct output *output, const struct group *group,
-                         struct told_device *told)
+// The reconciler puts out each refusal once.
+static void tell_refusal(const struct messages *messages, const struct output *output, const struct group *group)
 {
-    const char *refusal = !output->gone && output->state == STATE_REFUSED ? output->reason : NULL;
-    if (string_equal(refusal, told->refusal))
-        return;
-    free(told->refusal);
-    told->refusal = string_copy(refusal);
-    if (!refusal)
+    if (output->gone || output->state != STATE_REFUSED)
         return;
     const struct event event = {.name = "attach_failed",
                                 .device = output->device,
                                 .group = group,
                                 .vm = output->vm,
-                                .error = refusal,
+                                .error = output->reason,
                                 .names_vm = true};
     tell(messages, &event);
 }
@@ -187,7 +176,7 @@ static void device_output(struct messages *messages, const struct output *output
             tell_presence(messages, output, group);
     }
     tell_place(messages, output, group, told);
-    tell_refusal(messages, output, group, told);
+    tell_refusal(messages, output, group);
     if (!output->gone)
         return;
     tell_presence(messages, output, group);
@@ -279,7 +268,7 @@ void events_output(struct messages *messages, const struct output *output)
 void events_clear(struct messages *messages)
 {
     for (size_t i = 0; i < messages->device_count; i++)
-        told_clear(&messages->devices[i]);
+        free(messages->devices[i].vm);
     free(messages->devices);
     for (size_t i = 0; i < messages->vm_count; i++)
         free(messages->vms[i].name);

@@ -73,6 +73,17 @@ void messages_forget(struct messages *messages, struct caller *caller)
     }
 }
 
+void messages_decided(struct messages *messages, uint64_t revision)
+{
+    messages->decided = revision;
+}
+
+void messages_settled(struct messages *messages, uint64_t revision)
+{
+    messages->settled = revision;
+    waiting_touch(messages);
+}
+
 void messages_output(struct messages *messages, const struct output *output)
 {
     events_output(messages, output);

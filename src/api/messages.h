@@ -41,5 +41,8 @@ void messages_too_long(struct caller *caller);
 // The caller has gone: nothing is said to them any more.
 void messages_forget(struct messages *messages, struct caller *caller);
 void messages_output(struct messages *messages, const struct output *output);
+// As api_decided and api_settled.
+void messages_decided(struct messages *messages, uint64_t revision);
+void messages_settled(struct messages *messages, uint64_t revision);
 void messages_free(struct messages *messages); // NULL is fine
 DEFINE_CLEANUP(struct messages *, cleanup_messages, messages_free)

@@ -31,7 +31,11 @@ struct waiting_item {
 struct waiting {
     struct caller *caller;
     enum waiting_kind kind;
-    bool lists; // the answer has a list of devices
+    bool lists;        // the answer has a list of devices
+    bool decides;      // it may have changed what people decided
+    bool counted;      // decision is known
+    bool expired;      // it has waited long enough
+    uint64_t decision; // that must be settled before the answer
     uint64_t deadline;
     struct waiting_item *items;
     size_t count;
@@ -41,8 +45,7 @@ struct waiting {
 // What was told of a device that is there.
 struct told_device {
     uint64_t instance;
-    char *vm;      // it was told to be in this VM; NULL: in none
-    char *refusal; // it was told to be refused, and this is why; NULL: it was not
+    char *vm; // it was told to be in this VM; NULL: in none
 };
 
 struct told_vm {
@@ -59,10 +62,11 @@ struct messages {
     void *user;                  // of the callbacks
     const struct config *config; // borrowed; NULL before the first
     uint64_t started;
-    sd_event_source *look;   // at what waits, once the reconciler has gone on
-    sd_event_source *timer;  // something has waited long enough
-    struct waiting *waiting; // in order of arrival
-    struct caller *notified; // those who want events
+    sd_event_source *look;     // at what waits, once the reconciler has gone on
+    sd_event_source *timer;    // something has waited long enough
+    struct waiting *waiting;   // in order of arrival
+    uint64_t decided, settled; // revisions of what people decided
+    struct caller *notified;   // those who want events
     struct told_device *devices;
     size_t device_count;
     struct told_vm *vms;

@@ -17,6 +17,8 @@
 #define NAME_SHOWN_MAX 100
 #define ERROR_LINES_MAX 256
 #define ERROR_LINE_MAX 4096
+// With that many devices detached, guests that may name some VMs only detach no more.
+#define BOUND_DETACHED_MAX (CHOICES_MAX / 2)
 
 static const char not_allowed[] = "not allowed for this client";
 
@@ -281,19 +283,30 @@ static const char *own_vm(const struct caller *caller, const struct device_statu
     return NULL;
 }
 
+// Who may not name every VM leaves room for those who may.
+static char *begin_detach(const struct messages *messages, const struct caller *caller,
+                          const struct device_status *status)
+{
+    size_t count = choices_detached(reconcile_choices(messages->reconcile));
+    if (scope_is_bound(caller) && !status->detached && count >= BOUND_DETACHED_MAX)
+        return string_printf("%zu devices are detached by request, and this client may detach no more: attach some "
+                             "of them first",
+                             count);
+    return reconcile_detach(messages->reconcile, status->device->instance, view_now(messages));
+}
+
 // Starts it. NULL, or why not; GOAL is the VM that was named.
 static char *begin(const struct messages *messages, const struct caller *caller, const struct device_status *status,
                    enum waiting_kind kind, const char *vm)
 {
-    uint64_t now = view_now(messages), instance = status->device->instance;
     if (!scope_may_move(caller, messages->reconcile, status))
         return string_copy(not_allowed);
     if (kind == WAITING_DETACH)
-        return reconcile_detach(messages->reconcile, instance, now);
+        return begin_detach(messages, caller, status);
     CLEANUP(cleanup_free) char *goal = string_copy(vm ? vm : own_vm(caller, status));
     if (!goal && scope_is_bound(caller))
         return string_copy(not_allowed);
-    return reconcile_attach(messages->reconcile, instance, goal, now);
+    return reconcile_attach(messages->reconcile, status->device->instance, goal, view_now(messages));
 }
 
 static void begin_one(const struct messages *messages, struct caller *caller, struct waiting *waiting,
@@ -341,7 +354,7 @@ static void usb_detach(struct messages *messages, struct caller *caller, struct 
 // Whether what is asked of VM (NULL: all that the caller may name) is about the device.
 static bool concerns(const struct caller *caller, const struct device_status *status, const char *vm)
 {
-    if (status->device->kind != DEVICE_USB || !status->vm || status->detached)
+    if (status->device->kind != DEVICE_USB || !status->vm)
         return false;
     return vm ? string_equal(status->vm, vm) : scope_has_vm(caller, status->vm);
 }
@@ -354,7 +367,8 @@ static void add_concerned(const struct messages *messages, const struct caller *
         reconcile_device_status(messages->reconcile, i, &status);
         const struct verdict *verdict = status.verdict;
         bool in = status.state == STATE_ATTACHED || status.state == STATE_ATTACHING || status.state == STATE_DETACHING;
-        if (!concerns(caller, &status, vm) || (waiting->kind == WAITING_SUSPEND && !in))
+        // What was detached may still be in its VM, so a suspend waits for it; it is not to go back.
+        if (!concerns(caller, &status, vm) || (waiting->kind == WAITING_SUSPEND ? !in : status.detached))
             continue;
         bool skip = verdict->kind == VERDICT_ALLOWED && verdict->group->skip_on_suspend;
         waiting_add(waiting, status.device, NULL, skip);

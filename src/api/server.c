@@ -25,10 +25,10 @@ struct way {
     struct server *server;
     enum client_kind kind;
     int fd;
-    sd_event_source *source;
-    char *where;      // its path, or its address and port; NULL: closed
-    struct stat file; // UNIX: the socket that is ours
-    uint64_t silent;  // until then nothing is said of those for whom there is no room
+    sd_event_source *source, *resume; // the second ends a pause
+    char *where;                      // its path, or its address and port; NULL: closed
+    struct stat file;                 // UNIX: the socket that is ours
+    uint64_t silent;                  // until then nothing is said of those for whom there is no room
 };
 
 struct server {
@@ -112,39 +112,63 @@ static void welcome(struct way *way, int fd, const struct sockaddr_storage *from
         say_refused(way, &peer, why);
 }
 
+static bool is_full(int error)
+{
+    return error == EMFILE || error == ENFILE || error == ENOMEM || error == ENOBUFS;
+}
+
 // There is no descriptor for who waits to be let in; left alone, it would wake us for ever. False when not
 // even this could be done.
 static bool send_away(struct way *way)
 {
     struct server *server = way->server;
-    bool done = server->spare >= 0;
     say_full(way, "too many files are open");
     if (server->spare >= 0)
         close(steal_fd(&server->spare));
     CLEANUP(cleanup_close) int fd = accept4(way->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    bool done = fd >= 0 || !is_full(errno);
     if (fd >= 0)
         close(steal_fd(&fd));
     server->spare = open("/dev/null", O_RDONLY | O_CLOEXEC);
     return done;
 }
 
+static int on_resume(sd_event_source *source, uint64_t time, void *user)
+{
+    (void)source, (void)time;
+    const struct way *way = user;
+    return sd_event_source_set_enabled(way->source, SD_EVENT_ON);
+}
+
+// Who comes is left alone for a while.
+static int way_pause(struct way *way)
+{
+    uint64_t now = 0;
+    int status;
+    (void)sd_event_now(way->server->loop, CLOCK_MONOTONIC, &now);
+    if ((status = sd_event_source_set_time(way->resume, now + PAUSE)) < 0 ||
+        (status = sd_event_source_set_enabled(way->resume, SD_EVENT_ONESHOT)) < 0)
+        return status;
+    return sd_event_source_set_enabled(way->source, SD_EVENT_OFF);
+}
+
 static int on_come(sd_event_source *source, int listening, uint32_t events, void *user)
 {
-    (void)events;
+    (void)source, (void)events;
     struct way *way = user;
     for (int turn = 0; turn < ACCEPT_A_TURN; turn++) {
         struct sockaddr_storage from = {0};
         socklen_t length = sizeof from;
         int fd = accept4(listening, (struct sockaddr *)&from, &length, SOCK_CLOEXEC | SOCK_NONBLOCK);
-        bool full = fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS);
+        bool full = fd < 0 && is_full(errno);
         if (fd >= 0)
             welcome(way, fd, &from);
         else if (full && !send_away(way))
-            return sd_event_source_set_ratelimit(source, PAUSE, 1);
+            return way_pause(way);
         else if (!full && errno != EINTR && errno != ECONNABORTED)
             break;
     }
-    return sd_event_source_set_ratelimit(source, 0, 0);
+    return 0;
 }
 
 // ---- opening and closing
@@ -155,6 +179,8 @@ static void way_close(struct way *way)
         return;
     sd_event_source_disable_unref(way->source);
     way->source = NULL;
+    sd_event_source_disable_unref(way->resume);
+    way->resume = NULL;
     if (way->kind == CLIENT_UNIX && listen_unix_is(way->where, &way->file))
         (void)unlink(way->where);
     if (way->fd >= 0)
@@ -165,8 +191,14 @@ static void way_close(struct way *way)
 
 static int way_watch(struct way *way)
 {
-    int status = sd_event_add_io(way->server->loop, &way->source, way->fd, EPOLLIN, on_come, way);
-    return status < 0 ? status : sd_event_source_set_priority(way->source, API_PRIORITY);
+    sd_event *loop = way->server->loop;
+    int status;
+    if ((status = sd_event_add_io(loop, &way->source, way->fd, EPOLLIN, on_come, way)) < 0 ||
+        (status = sd_event_source_set_priority(way->source, API_PRIORITY)) < 0 ||
+        (status = sd_event_add_time(loop, &way->resume, CLOCK_MONOTONIC, 0, 1000, on_resume, way)) < 0 ||
+        (status = sd_event_source_set_priority(way->resume, API_PRIORITY)) < 0)
+        return status;
+    return sd_event_source_set_enabled(way->resume, SD_EVENT_OFF);
 }
 
 static void set_owner(struct way *way, const struct api_config *config)

@@ -14,7 +14,7 @@
 uint64_t view_now(const struct messages *messages)
 {
     uint64_t now = 0;
-    (void)sd_event_now(messages->loop, CLOCK_MONOTONIC, &now);
+    (void)sd_event_now(messages->loop, CLOCK_BOOTTIME, &now);
     return now;
 }
 

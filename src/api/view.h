@@ -19,5 +19,5 @@ struct json_object *view_group_vms(const struct caller *caller, const struct gro
 const char *view_vm_state(const struct vm_status *vm) CHECKED;
 // "2026-11-22T12:03:04Z" for a time on the reconciler's clock; json_object_put.
 struct json_object *view_time(const struct messages *messages, uint64_t time) CHECKED;
-// The reconciler's time now.
+// The reconciler's time now, which goes on while the host sleeps.
 uint64_t view_now(const struct messages *messages) CHECKED;

@@ -39,6 +39,7 @@ static struct waiting_item *add(struct waiting *waiting, struct device *device)
 void waiting_add(struct waiting *waiting, struct device *device, const char *vm, bool skipped)
 {
     struct waiting_item *item = add(waiting, device);
+    waiting->decides |= waiting->kind == WAITING_ATTACH || waiting->kind == WAITING_DETACH;
     item->goal = string_copy(vm);
     item->skipped = skipped;
 }
@@ -211,6 +212,11 @@ static void add_list(const struct messages *messages, const struct caller *calle
         reply_fail(reply, error);
 }
 
+static bool is_settled(const struct messages *messages, const struct waiting *waiting)
+{
+    return waiting->decision <= messages->settled;
+}
+
 static void answer(struct messages *messages, struct waiting *waiting)
 {
     unlink_waiting(messages, waiting);
@@ -222,6 +228,8 @@ static void answer(struct messages *messages, struct waiting *waiting)
         add_item(messages, caller, reply, &waiting->items[0]);
     else
         reply_fail(reply, "the device is not there any more");
+    if (!is_settled(messages, waiting) && string_equal(json_member_string(reply, "result"), "ok"))
+        reply_fail(reply, "it is done, but the disk is slow: it is not saved yet, and is lost if the host fails now");
     waiting_free(waiting);
     reply_owed(caller, reply);
 }
@@ -252,6 +260,7 @@ static void expire_item(const struct waiting *waiting, struct waiting_item *item
 
 static void expire(struct waiting *waiting)
 {
+    waiting->expired = true;
     for (size_t i = 0; i < waiting->count; i++)
         if (!waiting->items[i].done)
             expire_item(waiting, &waiting->items[i]);
@@ -265,10 +274,18 @@ static bool is_done(const struct waiting *waiting)
     return true;
 }
 
+// What a request has decided is counted by now: the reconciler goes on before anything of the API does.
+static void count_decision(const struct messages *messages, struct waiting *waiting)
+{
+    if (waiting->decides && !waiting->counted)
+        waiting->decision = messages->decided;
+    waiting->counted = true;
+}
+
 static struct waiting *next_done(const struct messages *messages)
 {
     struct waiting *waiting = messages->waiting;
-    while (waiting && !is_done(waiting))
+    while (waiting && !(is_done(waiting) && (is_settled(messages, waiting) || waiting->expired)))
         waiting = waiting->next;
     return waiting;
 }
@@ -291,9 +308,11 @@ static int on_look(sd_event_source *source, void *user)
     struct messages *messages = user;
     take_all(messages);
     uint64_t now = view_now(messages);
-    for (struct waiting *waiting = messages->waiting; waiting; waiting = waiting->next)
+    for (struct waiting *waiting = messages->waiting; waiting; waiting = waiting->next) {
+        count_decision(messages, waiting);
         if (waiting->deadline <= now)
             expire(waiting);
+    }
     // An answer lets its caller say the next thing: the list is another one after each.
     struct waiting *done;
     while ((done = next_done(messages)))
@@ -320,7 +339,7 @@ int waiting_init(struct messages *messages)
     if ((status = sd_event_add_defer(messages->loop, &messages->look, on_look, messages)) < 0 ||
         (status = sd_event_source_set_enabled(messages->look, SD_EVENT_OFF)) < 0 ||
         (status = sd_event_source_set_priority(messages->look, MESSAGES_PRIORITY)) < 0 ||
-        (status = sd_event_add_time(messages->loop, &messages->timer, CLOCK_MONOTONIC, 0, 1000, on_time, messages)) <
+        (status = sd_event_add_time(messages->loop, &messages->timer, CLOCK_BOOTTIME, 0, 1000, on_time, messages)) <
             0 ||
         (status = sd_event_source_set_enabled(messages->timer, SD_EVENT_OFF)) < 0)
         return status;

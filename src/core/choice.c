@@ -60,18 +60,24 @@ static struct choice *find_exact(const struct choices *choices, const char *id, 
     return NULL;
 }
 
-static const struct choice *find(const struct choices *choices, const struct device *device, const char *id,
-                                 const char *path, choice_is_taken *is_taken, const void *user)
+// BY_SERIAL: its serial number names the device wherever it is.
+static const struct choice *find(const struct choices *choices, const char *id, const char *path, bool by_serial,
+                                 choice_is_taken *is_taken, const void *user)
 {
     const struct choice *found = find_exact(choices, id, path);
     if (!found)
         found = find_exact(choices, id, NULL);
-    if (found || device->kind != DEVICE_USB || !serial_of(device))
+    if (found || !by_serial)
         return found;
     for (size_t i = choices->count; i-- > 0;)
         if (strcmp(choices->items[i].id, id) == 0 && !(is_taken && is_taken(user, &choices->items[i])))
             return &choices->items[i];
     return NULL;
+}
+
+static bool is_by_serial(const struct device *device)
+{
+    return device->kind == DEVICE_USB && serial_of(device);
 }
 
 const struct choice *choices_find(const struct choices *choices, const struct device *device, choice_is_taken *is_taken,
@@ -81,7 +87,7 @@ const struct choice *choices_find(const struct choices *choices, const struct de
         return NULL;
     CLEANUP(cleanup_free) char *id = choice_id(device);
     CLEANUP(cleanup_free) char *path = choice_path(device);
-    return find(choices, device, id, path, is_taken, user);
+    return find(choices, id, path, is_by_serial(device), is_taken, user);
 }
 
 static void choice_clear(struct choice *choice)
@@ -98,46 +104,73 @@ void choices_forget(struct choices *choices, size_t index)
     memmove(&choices->items[index], &choices->items[index + 1], (--choices->count - index) * sizeof(*choices->items));
 }
 
-static void make_room(struct choices *choices)
+// False if there is none: all entries keep something out.
+static bool make_room(struct choices *choices)
 {
     if (choices->count < CHOICES_MAX)
-        return;
+        return true;
     size_t oldest = 0;
     while (oldest < choices->count && choices->items[oldest].detached)
         oldest++;
-    choices_forget(choices, oldest < choices->count ? oldest : 0);
+    if (oldest == choices->count)
+        return false;
+    choices_forget(choices, oldest);
+    return true;
 }
 
-// Takes CHOICE over.
+// Takes CHOICE over; there is room.
 static void append(struct choices *choices, const struct choice *choice)
 {
-    make_room(choices);
     if ((choices->count & (choices->count - 1)) == 0) // grows at powers of two
         choices->items = memory_resize(choices->items, choices->count ? choices->count * 2 : 1, sizeof(*choice));
     choices->items[choices->count++] = *choice;
 }
 
-bool choices_set(struct choices *choices, const struct device *device, const char *vm, bool detached,
-                 choice_is_taken *is_taken, const void *user)
+size_t choices_detached(const struct choices *choices)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < choices->count; i++)
+        count += choices->items[i].detached;
+    return count;
+}
+
+// The place of the entry that is to give way to one that says anew what HOLDS says; COUNT if there is none.
+static size_t find_replaced(const struct choices *choices, const char *id, const char *path, const struct choice *holds)
+{
+    const struct choice *exact = find_exact(choices, id, path);
+    if (exact)
+        return (size_t)(exact - choices->items);
+    // Else it stays, as long as there is room, for the device may come back to that place.
+    return holds && holds->path && choices_detached(choices) == CHOICES_MAX ? (size_t)(holds - choices->items)
+                                                                            : choices->count;
+}
+
+enum choice_result choices_set(struct choices *choices, const struct device *device, const char *vm, bool detached,
+                               choice_is_taken *is_taken, const void *user)
 {
     CLEANUP(cleanup_free) char *id = choice_id(device);
     CLEANUP(cleanup_free) char *path = choice_path(device);
-    const struct choice *holds = find(choices, device, id, path, is_taken, user);
+    const struct choice *holds = find(choices, id, path, is_by_serial(device), is_taken, user);
     if (!holds && !vm && !detached)
-        return false; // as it is without an entry
+        return CHOICE_SAME; // as it is without an entry
     struct choice choice = {NULL, NULL, string_copy(vm ? vm : holds ? holds->vm : NULL), detached};
-    struct choice *exact = find_exact(choices, id, path);
-    size_t index = exact ? (size_t)(exact - choices->items) : 0;
-    if (exact && index + 1 == choices->count && exact->detached == detached && string_equal(exact->vm, choice.vm)) {
+    size_t replaced = find_replaced(choices, id, path, holds);
+    const struct choice *newest = find_exact(choices, id, path);
+    if (newest && replaced + 1 == choices->count && newest->detached == detached &&
+        string_equal(newest->vm, choice.vm)) {
         free(choice.vm);
-        return false;
+        return CHOICE_SAME;
     }
-    if (exact)
-        choices_forget(choices, index);
+    if (replaced < choices->count)
+        choices_forget(choices, replaced);
+    if (!make_room(choices)) {
+        free(choice.vm);
+        return CHOICE_NO_ROOM;
+    }
     choice.id = steal_pointer(&id);
     choice.path = steal_pointer(&path);
     append(choices, &choice);
-    return true;
+    return CHOICE_SET;
 }
 
 static struct json_object *print_choice(const struct choice *choice)
@@ -312,12 +345,17 @@ char *choices_parse(const char *text, size_t length, struct choices *choices)
     return error;
 }
 
+static struct choice choice_copy(const struct choice *choice)
+{
+    return (struct choice){string_copy(choice->id), string_copy(choice->path), string_copy(choice->vm),
+                           choice->detached};
+}
+
 void choices_copy(struct choices *to, const struct choices *from)
 {
     for (size_t i = 0; i < from->count; i++) {
-        const struct choice *item = &from->items[i];
-        append(to,
-               &(struct choice){string_copy(item->id), string_copy(item->path), string_copy(item->vm), item->detached});
+        const struct choice copy = choice_copy(&from->items[i]);
+        append(to, &copy);
     }
 }
 
@@ -327,4 +365,57 @@ void choices_clear(struct choices *choices)
         choice_clear(&choices->items[i]);
     free(choices->items);
     *choices = (struct choices){0};
+}
+
+// What CHOICES says of the device that ENTRY names, where that is plugged.
+static const struct choice *find_same(const struct choices *choices, const struct choice *entry)
+{
+    static const char none[] = ":None"; // a USB device without a serial number
+    size_t length = strlen(entry->id), end = sizeof(none) - 1;
+    bool by_serial = strncmp(entry->id, "usb-", 4) == 0 && length > end && strcmp(entry->id + length - end, none) != 0;
+    return find(choices, entry->id, entry->path, by_serial, NULL, NULL);
+}
+
+// Takes CHOICE over. Returns how many had to give way that keep something out.
+static size_t add_joined(struct choices *joined, struct choice *choice)
+{
+    bool room = make_room(joined);
+    if (!room && !choice->detached) {
+        choice_clear(choice);
+        return 0;
+    }
+    if (!room)
+        choices_forget(joined, 0);
+    append(joined, choice);
+    return room ? 0 : 1;
+}
+
+// Those of EARLIER come first, as the older ones.
+size_t choices_join(struct choices *choices, const struct choices *earlier)
+{
+    struct choices joined = {0};
+    size_t lost = 0;
+    for (size_t i = 0; i < earlier->count; i++) {
+        const struct choice *entry = &earlier->items[i], *now = find_same(choices, entry);
+        if (find_exact(choices, entry->id, entry->path))
+            continue;
+        struct choice copy = choice_copy(entry);
+        copy.detached |= now && now->detached;
+        if (now && now->vm) {
+            free(copy.vm);
+            copy.vm = string_copy(now->vm);
+        }
+        lost += add_joined(&joined, &copy);
+    }
+    for (size_t i = 0; i < choices->count; i++) {
+        const struct choice *before = find_same(earlier, &choices->items[i]);
+        struct choice copy = choice_copy(&choices->items[i]);
+        copy.detached |= before && before->detached;
+        if (before && !copy.vm)
+            copy.vm = string_copy(before->vm);
+        lost += add_joined(&joined, &copy);
+    }
+    choices_clear(choices);
+    *choices = joined;
+    return lost;
 }

@@ -31,10 +31,12 @@ const struct choice *choices_find(const struct choices *choices, const struct de
                                   const void *user) CHECKED;
 // Sets what holds for DEVICE in its place and makes it the newest entry; VM NULL leaves the VM as it was,
 // as choices_find says.
-// When there are CHOICES_MAX, the oldest entry makes room that keeps nothing out, else the oldest.
-// Returns false when nothing changed.
-bool choices_set(struct choices *choices, const struct device *device, const char *vm, bool detached,
-                 choice_is_taken *is_taken, const void *user);
+// When there are CHOICES_MAX, the oldest entry makes room that keeps nothing out; if all do, CHOICE_NO_ROOM, and
+// nothing changes.
+enum choice_result { CHOICE_SAME, CHOICE_SET, CHOICE_NO_ROOM };
+enum choice_result choices_set(struct choices *choices, const struct device *device, const char *vm, bool detached,
+                               choice_is_taken *is_taken, const void *user) CHECKED;
+size_t choices_detached(const struct choices *choices) CHECKED; // how many entries keep something out
 void choices_forget(struct choices *choices, size_t index);
 
 // "usb-046d:c52b:SERIAL" ("None" for no serial), "pci-0000:00:14.3", "input-NAME"; free with free().
@@ -49,5 +51,8 @@ char *choice_path(const struct device *device) CHECKED;
 char *choices_print(const struct choices *choices) CHECKED;
 char *choices_parse(const char *text, size_t length, struct choices *choices) CHECKED;
 void choices_clear(struct choices *choices);
+// Adds what EARLIER has: what is detached in either is detached then, and the VM is that of CHOICES where both name
+// one. Returns how many of EARLIER that keep something out had no room.
+size_t choices_join(struct choices *choices, const struct choices *earlier) CHECKED;
 // TO is empty before.
 void choices_copy(struct choices *to, const struct choices *from);

@@ -54,18 +54,18 @@ bool reconcile_needs_vm(const struct reconcile *reconcile, const char *name)
     return vm && !vm->configured && vm_record_served(vm);
 }
 
-static void gone(struct reconcile *reconcile, struct device_record *record)
+static void gone(struct reconcile *reconcile, struct device_record *record, uint64_t now)
 {
     reconcile->dirty = true;
     reconcile_say_gone(reconcile, record);
-    device_record_remove(reconcile, record);
+    device_record_remove(reconcile, record, now);
 }
 
 void reconcile_device(struct reconcile *reconcile, struct device *device, bool plugged, uint64_t now)
 {
     struct device_record *record = device_record_at(reconcile, device->key);
     if (record && record->device->instance != device->instance) {
-        gone(reconcile, record);
+        gone(reconcile, record, now);
         record = NULL;
     }
     if (record && device_equal(record->device, device))
@@ -79,10 +79,9 @@ void reconcile_device(struct reconcile *reconcile, struct device *device, bool p
 
 void reconcile_device_gone(struct reconcile *reconcile, const char *key, uint64_t instance, uint64_t now)
 {
-    (void)now;
     struct device_record *record = device_record_at(reconcile, key);
     if (record && (!instance || record->device->instance == instance))
-        gone(reconcile, record);
+        gone(reconcile, record, now);
 }
 
 void reconcile_scanned(struct reconcile *reconcile, uint64_t now)

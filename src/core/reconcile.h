@@ -1,6 +1,6 @@
 // The heart: compares what should be with what is and says the one next operation for each VM.
 // Pure: events and the time go in, outputs come out; no I/O, no clock, no loop. Times are microseconds
-// on one monotonic clock that never goes back.
+// on one monotonic clock that never goes back and that goes on while the host sleeps.
 #pragma once
 
 #include <stdbool.h>

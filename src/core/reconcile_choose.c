@@ -51,10 +51,18 @@ const struct choice *device_record_choice(const struct reconcile *reconcile, con
     return choices_find(&reconcile->choices, record->device, is_taken, &(struct asked){reconcile, record});
 }
 
-bool device_record_decided(struct reconcile *reconcile, const struct device_record *record, const char *vm,
-                           bool detached)
+enum choice_result device_record_decided(struct reconcile *reconcile, const struct device_record *record,
+                                         const char *vm, bool detached)
 {
     return choices_set(&reconcile->choices, record->device, vm, detached, is_taken, &(struct asked){reconcile, record});
+}
+
+void device_record_keep(struct reconcile *reconcile, const struct device_record *record)
+{
+    if (choices_detached(&reconcile->choices) == CHOICES_MAX)
+        return; // one that keeps something out would have to make room
+    if (device_record_decided(reconcile, record, record->chosen, record->detached) == CHOICE_SET)
+        reconcile->choices_changed = true;
 }
 
 void device_record_recall(const struct reconcile *reconcile, struct device_record *record)

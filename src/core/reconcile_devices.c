@@ -38,14 +38,44 @@ void device_record_decide(struct reconcile *reconcile, struct device_record *rec
         record->select_text = group_list_vms(group);
 }
 
-// What the first scan has taken for this device in another place is its twin, in whatever order they were found.
-static void recall_twins(const struct reconcile *reconcile, const struct device_record *record)
+// A device may be reported in its new place before it is reported gone from its old one, and so look like its own
+// twin; not for longer than this, in microseconds.
+#define MOVE_TIME 10000000u
+
+static bool has_serial_of(const struct device_record *record, const struct device *device)
 {
-    if (reconcile->scanned || record->device->kind != DEVICE_USB || !record->device->serial)
-        return;
+    return device->kind == DEVICE_USB && device->serial && string_equal(record->device->serial, device->serial);
+}
+
+void device_record_part(const struct reconcile *reconcile, const struct device *device)
+{
     for (size_t i = 0; i < reconcile->device_count; i++)
-        if (string_equal(reconcile->devices[i]->device->serial, record->device->serial))
-            device_record_recall(reconcile, reconcile->devices[i]);
+        if (has_serial_of(reconcile->devices[i], device))
+            reconcile->devices[i]->moves_until = 0;
+}
+
+// Which of those with one serial number are twins is seen anew when one of them comes or goes: by the first scan, which
+// finds them in any order, and where one may be moving.
+static void recall_twins(const struct reconcile *reconcile, const struct device *device, uint64_t now)
+{
+    for (size_t i = 0; i < reconcile->device_count; i++) {
+        struct device_record *record = reconcile->devices[i];
+        if (has_serial_of(record, device) && (!reconcile->scanned || now < record->moves_until))
+            device_record_recall(reconcile, record);
+    }
+}
+
+// With DEVICE gone from its place, what was decided of it holds for one that has just come with its serial number:
+// it has moved. One that stood beside it for longer is another, and stays as it is, after a restart too.
+static void leave_twins(struct reconcile *reconcile, const struct device *device, uint64_t now)
+{
+    recall_twins(reconcile, device, now);
+    for (size_t i = 0; i < reconcile->device_count; i++) {
+        const struct device_record *record = reconcile->devices[i];
+        const struct choice *choice = has_serial_of(record, device) ? device_record_choice(reconcile, record) : NULL;
+        if (choice && choice->detached != record->detached)
+            device_record_keep(reconcile, record);
+    }
 }
 
 void device_record_add(struct reconcile *reconcile, struct device *device, bool plugged, uint64_t now)
@@ -56,11 +86,12 @@ void device_record_add(struct reconcile *reconcile, struct device *device, bool 
     record->plugged = plugged;
     record->managed = plugged || reconcile_memory_managed(reconcile, device);
     record->not_before = record->since = now;
+    record->moves_until = now + MOVE_TIME;
     device_record_recall(reconcile, record);
     device_record_decide(reconcile, record);
     reconcile->devices = memory_resize(reconcile->devices, reconcile->device_count + 1, sizeof(struct device_record *));
     reconcile->devices[reconcile->device_count++] = record;
-    recall_twins(reconcile, record);
+    recall_twins(reconcile, device, now);
 }
 
 void device_record_change(struct reconcile *reconcile, struct device_record *record, struct device *device,
@@ -88,15 +119,17 @@ static void leave_key(struct reconcile *reconcile, const struct device *device)
     }
 }
 
-void device_record_remove(struct reconcile *reconcile, struct device_record *record)
+void device_record_remove(struct reconcile *reconcile, struct device_record *record, uint64_t now)
 {
-    leave_key(reconcile, record->device);
+    CLEANUP(cleanup_device) struct device *device = device_reference(record->device);
+    leave_key(reconcile, device);
     size_t place = 0;
     while (reconcile->devices[place] != record)
         place++;
     memmove(&reconcile->devices[place], &reconcile->devices[place + 1],
             (--reconcile->device_count - place) * sizeof(struct device_record *));
     device_record_free(record);
+    leave_twins(reconcile, device, now);
 }
 
 static void clear_trouble(struct device_record *record)

@@ -279,6 +279,13 @@ bool reconcile_memory_managed(const struct reconcile *reconcile, const struct de
     return false;
 }
 
+void reconcile_memory_adopt(struct reconcile *reconcile, uint64_t instance)
+{
+    for (size_t i = 0; i < reconcile->remembered.count && !reconcile->scanned; i++)
+        if (reconcile->remembered.devices[i].instance == instance)
+            reconcile->remembered.devices[i].managed = true;
+}
+
 const char *reconcile_memory_key(const struct reconcile *reconcile, uint64_t instance)
 {
     for (size_t i = 0; i < reconcile->remembered.count; i++)

@@ -46,7 +46,8 @@ enum trouble { TROUBLE_NONE, TROUBLE_RETRY, TROUBLE_REFUSED };
 // A device that is there.
 struct device_record {
     struct device *device;
-    uint64_t order; // of arrival
+    uint64_t order;       // of arrival
+    uint64_t moves_until; // so long it may be one that is not reported gone yet from another place
     bool plugged;
     bool managed;                         // plugged while we listened, or attached by us
     bool held;                            // a VM has it, or may have it by an operation of ours
@@ -222,6 +223,8 @@ bool reconcile_memory_names_any(const struct reconcile *reconcile, const struct 
                                 const void *user);
 // Takes what is remembered of a device that was just seen: whether it is managed.
 bool reconcile_memory_managed(const struct reconcile *reconcile, const struct device *device);
+// A VM has a device that the first scan is still to find: it is managed, whatever becomes of that VM until then.
+void reconcile_memory_adopt(struct reconcile *reconcile, uint64_t instance);
 // The place that is remembered for an instance, or NULL.
 const char *reconcile_memory_key(const struct reconcile *reconcile, uint64_t instance);
 
@@ -229,13 +232,15 @@ const char *reconcile_memory_key(const struct reconcile *reconcile, uint64_t ins
 void device_record_add(struct reconcile *reconcile, struct device *device, bool plugged, uint64_t now);
 void device_record_change(struct reconcile *reconcile, struct device_record *record, struct device *device,
                           uint64_t now);
-void device_record_remove(struct reconcile *reconcile, struct device_record *record);
+void device_record_remove(struct reconcile *reconcile, struct device_record *record, uint64_t now);
 void device_record_free(struct device_record *record);
 void device_record_decide(struct reconcile *reconcile, struct device_record *record);
 // Which VM shall have it now.
 void device_record_update(struct reconcile *reconcile, struct device_record *record, uint64_t now);
 // Its state and reason now, and whether it is ready.
 void device_record_judge(const struct reconcile *reconcile, struct device_record *record);
+// Those that are there with the serial number of DEVICE are twins, none of which is on its way to another place.
+void device_record_part(const struct reconcile *reconcile, const struct device *device);
 // News: tries again at once. EJECTED: also what its guest took out.
 void device_record_retry(struct device_record *record, bool ejected, uint64_t now);
 void device_record_fail(struct reconcile *reconcile, struct device_record *record, enum trouble trouble,
@@ -247,9 +252,11 @@ bool group_names(const struct group *group, const char *vm);
 char *group_list_vms(const struct group *group) CHECKED;
 // What people decided about it, or NULL; what they decided about its twin in another place does not count.
 const struct choice *device_record_choice(const struct reconcile *reconcile, const struct device_record *record);
-// The same, set; false when nothing changed.
-bool device_record_decided(struct reconcile *reconcile, const struct device_record *record, const char *vm,
-                           bool detached);
+// The same, set.
+enum choice_result device_record_decided(struct reconcile *reconcile, const struct device_record *record,
+                                         const char *vm, bool detached) CHECKED;
+// How it is now becomes what was decided about it, if there is room.
+void device_record_keep(struct reconcile *reconcile, const struct device_record *record);
 // Takes what people decided about it, after that or the device has changed.
 void device_record_recall(const struct reconcile *reconcile, struct device_record *record);
 // A new configuration: whether a person is to be asked (again).

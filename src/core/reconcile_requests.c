@@ -69,10 +69,20 @@ static void forget_elsewhere(struct reconcile *reconcile, const struct device_re
     }
 }
 
-static void decide(struct reconcile *reconcile, const struct device_record *record, const char *vm, bool detached)
+static char *refuse_more(const struct device_record *record)
 {
-    if (!device_record_decided(reconcile, record, vm, detached))
-        return;
+    return refuse(record, string_printf("%d devices are detached by request, and no more can be remembered: attach "
+                                        "some of them first",
+                                        CHOICES_MAX));
+}
+
+// NULL, or why not.
+static char *decide(struct reconcile *reconcile, const struct device_record *record, const char *vm, bool detached)
+{
+    device_record_part(reconcile, record->device);
+    enum choice_result result = device_record_decided(reconcile, record, vm, detached);
+    if (result != CHOICE_SET)
+        return result == CHOICE_NO_ROOM ? refuse_more(record) : NULL;
     forget_elsewhere(reconcile, record);
     reconcile->choices_changed = true;
     // Others that hold to the same entry; a twin in another place stays as it is.
@@ -80,6 +90,7 @@ static void decide(struct reconcile *reconcile, const struct device_record *reco
     for (size_t i = 0; i < reconcile->device_count; i++)
         if (device_record_choice(reconcile, reconcile->devices[i]) == own)
             device_record_recall(reconcile, reconcile->devices[i]);
+    return NULL;
 }
 
 char *reconcile_attach(struct reconcile *reconcile, uint64_t instance, const char *vm, uint64_t now)
@@ -94,7 +105,9 @@ char *reconcile_attach(struct reconcile *reconcile, uint64_t instance, const cha
     if (vm && !group_names(group, vm))
         return refuse_vm(record, group, vm);
     CLEANUP(cleanup_free) char *picked = string_copy(vm ? vm : device_record_meant(reconcile, record));
-    decide(reconcile, record, group->chooses ? vm : NULL, false);
+    char *error = decide(reconcile, record, group->chooses ? vm : NULL, false);
+    if (error)
+        return error;
     record->managed = true;
     record->detached = false;
     free(record->picked);
@@ -109,7 +122,9 @@ char *reconcile_detach(struct reconcile *reconcile, uint64_t instance, uint64_t 
     struct device_record *record = device_record_find(reconcile, instance);
     if (!record)
         return string_copy("the device is not there any more");
-    decide(reconcile, record, NULL, true);
+    char *error = decide(reconcile, record, NULL, true);
+    if (error)
+        return error;
     record->detached = true;
     reconcile_settle(reconcile, now);
     return NULL;

@@ -33,6 +33,7 @@ static void holding_appears(struct reconcile *reconcile, const struct vm_record 
     }
     if (device_record_find(reconcile, attachment->instance))
         return;
+    reconcile_memory_adopt(reconcile, attachment->instance);
     const char *key = reconcile_memory_key(reconcile, attachment->instance);
     const struct device *sent =
         vm->flight.device && vm->flight.device->instance == attachment->instance ? vm->flight.device : vm->doubt;

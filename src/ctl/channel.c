@@ -4,19 +4,16 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/vm_sockets.h>
-#include <netdb.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
-#include <sys/time.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "ctl/names.h"
 #include "ctl/say.h"
 #include "util/json.h"
 #include "util/text.h"
@@ -121,44 +118,16 @@ static int connect_vsock(unsigned cid, unsigned port, int64_t deadline)
     return connected_socket(AF_VSOCK, &address, sizeof address, deadline);
 }
 
-static void resolving_takes_too_long(int number)
-{
-    static const char message[] = "the name of the host could not be found out in time\n";
-    (void)number;
-    if (write(STDERR_FILENO, message, sizeof message - 1) < 0)
-        _exit(EXIT_FAILURE);
-    _exit(EXIT_FAILURE);
-}
-
-// getaddrinfo knows no time limit, so the process ends when it takes too long.
-static int resolve(const char *host, unsigned port, int64_t deadline, struct addrinfo **found)
-{
-    CLEANUP(cleanup_free) char *service = string_printf("%u", port);
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV};
-    struct sigaction action = {.sa_handler = resolving_takes_too_long}, before;
-    (void)sigaction(SIGALRM, &action, &before);
-    int left = channel_left(deadline);
-    const struct itimerval timer = {.it_value = {left / 1000, left % 1000 * 1000 + 1}}, none = {0};
-    (void)setitimer(ITIMER_REAL, &timer, NULL);
-    int status = getaddrinfo(host, service, &hints, found);
-    (void)setitimer(ITIMER_REAL, &none, NULL);
-    (void)sigaction(SIGALRM, &before, NULL);
-    return status;
-}
-
 // Tries each address of the host; the result is of the last. WHY is set when there is no address.
 static int connect_tcp(const struct channel_address *address, int64_t deadline, const char **why)
 {
-    struct addrinfo *found = NULL;
-    int status = resolve(address->host, address->port, deadline, &found);
-    if (status != 0) {
-        *why = gai_strerror(status);
-        return -ENXIO;
-    }
+    struct name_address addresses[NAMES_MAX];
+    unsigned count = names_find(address->host, address->port, channel_left(deadline), addresses, why);
     int fd = -ENXIO;
-    for (struct addrinfo *one = found; one && fd < 0; one = one->ai_next)
-        fd = connected_socket(one->ai_family, one->ai_addr, one->ai_addrlen, deadline);
-    freeaddrinfo(found);
+    for (unsigned i = 0; i < count && fd < 0; i++)
+        fd = connected_socket(addresses[i].family, &addresses[i].address, addresses[i].length, deadline);
+    if (count)
+        *why = NULL;
     return fd;
 }
 

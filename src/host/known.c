@@ -2,7 +2,9 @@
 // look at it makes.
 #include "host/known.h"
 
+#include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "util/text.h"
 
@@ -74,6 +76,21 @@ static void report_gone(struct known *known, struct known_record *record)
         known->callbacks.gone(known->user, device->key, device->instance);
 }
 
+static bool has_gone(const char *syspath)
+{
+    return access(syspath, F_OK) < 0 && errno == ENOENT;
+}
+
+// Those that have gone and whose events are still to come: what is new may be one of them in another place.
+static void report_vanished(struct known *known)
+{
+    for (struct known_record *record = known->first; record != NULL; record = record->next)
+        if (record->device != NULL && has_gone(record->syspath)) {
+            report_gone(known, record);
+            record->plugged = true;
+        }
+}
+
 void known_update(struct known *known, struct known_record *record, struct device *device, bool ready)
 {
     if (record->device != NULL && record->device->instance != device->instance) {
@@ -82,6 +99,8 @@ void known_update(struct known *known, struct known_record *record, struct devic
     }
     if (!ready || (record->device != NULL && device_equal(record->device, device)))
         return;
+    if (record->device == NULL)
+        report_vanished(known);
     device_release(record->device);
     record->device = device_reference(device);
     known->callbacks.present(known->user, device, record->plugged);

@@ -1,5 +1,5 @@
 // What has been reported: the record of every device of the host, and the difference that a new
-// look at it makes. It asks nobody: a removed device is known from here alone.
+// look at it makes. A removed device is known from here alone.
 #pragma once
 
 #include <stdbool.h>
@@ -35,7 +35,8 @@ struct known_record *known_touch(struct known *known, const char *syspath, bool 
 struct known_record *known_first(struct known *known);
 
 // What a look has found. Reports another instance in its place as gone, and a device that is new
-// or changed as present, but that one only if udev is done with it (READY). Takes no ownership.
+// or changed as present, but that one only if udev is done with it (READY); before a new one it reports
+// those as gone whose place is empty. Takes no ownership.
 void known_update(struct known *known, struct known_record *record, struct device *device, bool ready);
 
 // It has gone: reports that, if it had been reported, and forgets the record.

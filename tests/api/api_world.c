@@ -8,8 +8,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <systemd/sd-event.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "api/client.h"
 #include "api/messages.h"
@@ -49,13 +52,27 @@ struct world {
     uint64_t instances;
     struct text line;
     size_t operations; // that were asked of VMs
+    uint64_t decided;  // revisions of what people decided
+    bool hangs;        // the disk: none of them is saved
     bool said;         // a command waits for its answer
 };
+
+// How long the host has slept; CLOCK_MONOTONIC does not know of that. In seconds.
+static time_t slept;
+
+// In place of the C library's, for libsystemd also.
+int clock_gettime(clockid_t clock, struct timespec *now)
+{
+    int status = (int)syscall(SYS_clock_gettime, clock, now);
+    if (status == 0 && clock != CLOCK_MONOTONIC)
+        now->tv_sec += slept;
+    return status;
+}
 
 static uint64_t world_now(struct world *world)
 {
     uint64_t now = 0;
-    (void)sd_event_now(world->loop, CLOCK_MONOTONIC, &now);
+    (void)sd_event_now(world->loop, CLOCK_BOOTTIME, &now);
     return now;
 }
 
@@ -120,6 +137,12 @@ static void world_execute(struct world *world, struct world_vm *vm)
 
 static void world_output(struct world *world, struct output *output)
 {
+    if (output->kind == OUTPUT_CHOICES) {
+        messages_decided(world->messages, ++world->decided);
+        if (!world->hangs)
+            messages_settled(world->messages, world->decided);
+        return;
+    }
     if (output->kind != OUTPUT_OPERATION) {
         messages_output(world->messages, output);
         return;
@@ -278,6 +301,23 @@ static void do_mood(struct world *world, struct json_object *command)
     vm->hangs = flag(command, "hangs");
 }
 
+// Whether the disk hangs, and up to which revision of what people decided all is saved even so.
+static void do_disk(struct world *world, struct json_object *command)
+{
+    world->hangs = flag(command, "hangs");
+    if (!world->hangs)
+        messages_settled(world->messages, world->decided);
+    else if (number(command, "saved"))
+        messages_settled(world->messages, number(command, "saved"));
+}
+
+// The host sleeps.
+static void do_sleep(struct world *world, struct json_object *command)
+{
+    (void)world;
+    slept += (time_t)number(command, "seconds");
+}
+
 static void do_guest(struct world *world, struct json_object *command)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -309,9 +349,9 @@ static void do_remember(struct world *world, struct json_object *command)
 static const struct {
     const char *name;
     void (*act)(struct world *world, struct json_object *command);
-} commands[] = {{"plug", do_plug}, {"pull", do_pull},   {"scanned", do_scanned},
-                {"up", do_up},     {"down", do_down},   {"silent", do_silent},
-                {"mood", do_mood}, {"guest", do_guest}, {"remember", do_remember}};
+} commands[] = {{"plug", do_plug},         {"pull", do_pull},     {"scanned", do_scanned}, {"up", do_up},
+                {"down", do_down},         {"silent", do_silent}, {"mood", do_mood},       {"guest", do_guest},
+                {"remember", do_remember}, {"disk", do_disk},     {"sleep", do_sleep}};
 
 static void obey(struct world *world, const char *line, size_t length)
 {
@@ -352,7 +392,7 @@ static int world_start(struct world *world)
     if ((status = sd_event_new(&world->loop)) < 0 ||
         (status = sd_event_add_io(world->loop, &world->input, STDIN_FILENO, EPOLLIN, on_input, world)) < 0 ||
         (status = sd_event_add_post(world->loop, &world->pump, on_pump, world)) < 0 ||
-        (status = sd_event_add_time(world->loop, &world->timer, CLOCK_MONOTONIC, 0, 1000, on_deadline, world)) < 0 ||
+        (status = sd_event_add_time(world->loop, &world->timer, CLOCK_BOOTTIME, 0, 1000, on_deadline, world)) < 0 ||
         (status = sd_event_source_set_enabled(world->timer, SD_EVENT_OFF)) < 0 ||
         (status = messages_new(&world->messages, world->loop, world->log, world->reconcile, &callbacks, world)) < 0 ||
         (status = clients_new(&world->clients, world->loop, world->log, world->messages)) < 0)

@@ -12,6 +12,7 @@ sys.path[:0] = [str(pathlib.Path(__file__).resolve().parent), str(ROOT / "tests/
 
 import client
 import vhotplug
+import world as worlds
 
 
 def pytest_addoption(parser):
@@ -89,6 +90,19 @@ def connect(address):
     yield begin
     for one in clients:
         one.close()
+
+
+@pytest.fixture
+def world(build, place):
+    made, end = worlds.make(build, place)
+    yield made
+    end()
+
+
+@pytest.fixture
+def ready(world):
+    world.ready("vm1", "vm2")
+    return world
 
 
 @pytest.hookimpl(hookwrapper=True)

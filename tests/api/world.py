@@ -156,3 +156,21 @@ def short(event):
     device = event.get("usb_device")
     parts = [event["event"], device and device["sys_name"], event.get("vm"), event.get("error")]
     return " ".join(part for part in parts if part)
+
+
+def states(listed):
+    return {device["sys_name"]: device["state"] for device in listed}
+
+
+def has_nothing(world, one):
+    """Nothing has come for it by now."""
+    other = world.connect()
+    for _ in range(3):  # after the second of these, all that was asked before has been served and looked at
+        assert other.request("pci_list")["result"] == "ok"
+    one.socket.setblocking(False)
+    try:
+        return one.socket.recv(1) and False
+    except BlockingIOError:
+        return True
+    finally:
+        one.socket.settimeout(client.PATIENCE)

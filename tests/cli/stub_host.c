@@ -6,6 +6,7 @@
 // and "input:" in place of "usb:" makes it a mouse that is not USB.
 // VHOTPLUG_TEST_KILL=N kills the daemon at its Nth step: before and after each save of the memory, and
 // when a device is to be opened and has been.
+// VHOTPLUG_TEST_SAVING names a pipe: what people decided is saved when a byte of it was read, as on a disk that hangs.
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -206,7 +207,20 @@ bool host_has(const struct device *device)
     return there;
 }
 
-// The linker puts this around the real one.
+// The linker puts these around the real ones.
+int __real_host_save_choices(const char *path, const struct choices *choices);
+int __wrap_host_save_choices(const char *path, const struct choices *choices);
+
+int __wrap_host_save_choices(const char *path, const struct choices *choices)
+{
+    const char *gate = getenv("VHOTPLUG_TEST_SAVING");
+    CLEANUP(cleanup_close) int fd = gate ? open(gate, O_RDONLY | O_CLOEXEC) : -1;
+    char byte;
+    if (gate && read(fd, &byte, 1) != 1)
+        return -EIO;
+    return __real_host_save_choices(path, choices);
+}
+
 int __real_host_save_memory(const char *path, const struct memory *memory);
 int __wrap_host_save_memory(const char *path, const struct memory *memory);
 

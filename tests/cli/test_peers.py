@@ -1,12 +1,16 @@
 """A VM that talks nonsense, or nothing: the daemon lives, says so once, and goes on when the VM makes sense."""
+import json
+import shutil
 import socket
+import subprocess
 import time
+from datetime import datetime, timezone
 
 import pytest
 
 import peer
 from peer import GREETING, Peer, answer, encoded, good
-from vhotplug import PATIENCE, open_files
+from vhotplug import PATIENCE, Daemon, open_files
 
 MEGABYTE = 1024 * 1024
 
@@ -198,6 +202,31 @@ def open_client(path):
     client.settimeout(PATIENCE)
     client.connect(path)
     return client
+
+
+SLEPT = [shutil.which("unshare") or "unshare", "--user", "--map-root-user", "--time", "--boottime", "36000", "--fork",
+         "--kill-child=SIGKILL"]
+
+
+def test_on_a_host_that_has_slept_retries_come_and_since_is_right(program, serve, config, place):
+    """The clocks that stop while the host sleeps and those that do not are ten hours apart."""
+    if subprocess.run([*SLEPT, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("no time namespace can be made here")
+    vm, begin = serve(immediate_end), datetime.now(timezone.utc).timestamp()
+    daemon = Daemon(SLEPT[0], place, *SLEPT[1:], program, "-c", config())
+    try:
+        daemon.wait_line("^warning vm1 does not answer: ")
+        vm.behave()
+        daemon.wait_line("^info vm1 answers$")
+        with open_client(str(place / "api.sock")) as client, client.makefile("rw") as stream:
+            for action in ("vm_list", "status"):
+                stream.write(json.dumps({"action": action}) + "\n")
+                stream.flush()
+                answer = json.loads(stream.readline())
+                since = datetime.fromisoformat((answer["vms"][0] if action == "vm_list" else answer)["since"])
+                assert begin - 2 < since.timestamp() < datetime.now(timezone.utc).timestamp() + 2
+    finally:
+        daemon.close()
 
 
 def test_events_in_between_do_no_harm(start, serve, config):

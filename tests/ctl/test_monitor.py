@@ -1,8 +1,12 @@
 """vhotplugctl monitor: events as they come, one line each, also after the daemon was restarted."""
 import json
+import os
 import re
 import signal
+import socket
 import time
+
+import pytest
 
 import ctl
 
@@ -64,6 +68,54 @@ def test_it_connects_again_when_the_daemon_comes_back(start, peer, place):
         running.wait_line(running.errors, len(running.errors) + 1)
     second.send({"event": "vm_up", "vm": "vm1"})
     assert running.wait_line(running.lines, 1).endswith("VM vm1: is up")
+
+
+@pytest.fixture
+def names(place):
+    """A name service that answers as often as it is let."""
+    class Names:
+        path = place / "names"
+        environment = {"VHOTPLUG_TEST_NAMES": str(path)}
+
+        def answer(self):
+            os.write(gate, b"x")
+
+        def wait_asked(self, count):
+            end, file = time.monotonic() + ctl.PATIENCE, place / "names.asked"
+            while not file.exists() or file.stat().st_size < count:
+                assert time.monotonic() < end, "nobody asks"
+                time.sleep(0.05)
+    os.mkfifo(Names.path)
+    gate = os.open(Names.path, os.O_RDWR | os.O_CLOEXEC)
+    yield Names()
+    os.close(gate)
+
+
+def tcp_arguments(daemon):
+    return "--host", "localhost", "--port", daemon.address[1], "--timeout", 1
+
+
+def test_a_name_service_that_is_slow_does_not_end_it(start, build, names):
+    daemon = ctl.Peer(("127.0.0.1", 0), REPLIES, family=socket.AF_INET)
+    names.answer()
+    running = start(*tcp_arguments(daemon), "monitor", executable=build / "tests/ctl/vhotplugctl-names",
+                    **names.environment)
+    assert running.wait_line(running.errors, 1) == "vhotplugctl: listening; end with Ctrl-C"
+    daemon.hang_up()
+    names.wait_asked(4)  # at least two of them in vain
+    names.answer()
+    while not running.errors[-1].startswith("vhotplugctl: connected again"):
+        running.wait_line(running.errors, len(running.errors) + 1)
+    daemon.send({"event": "vm_up", "vm": "vm1"})
+    assert running.wait_line(running.lines, 1).endswith("VM vm1: is up")
+    daemon.close()
+
+
+def test_a_name_that_cannot_be_found_out_in_time(build, names):
+    result = ctl.run(build / "tests/ctl/vhotplugctl-names", "--host", "localhost", "--timeout", 1, "list",
+                     **names.environment)
+    assert result.returncode == 1
+    assert result.stderr == "vhotplugctl: cannot connect to localhost port 2000: the name of the host could not be found out in time\n"
 
 
 def test_it_works_for_who_may_not_list(start, peer, place):

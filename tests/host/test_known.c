@@ -11,14 +11,17 @@
 #include <string.h>
 
 #include "host/known.h"
+#include "tree.h"
 #include "util/text.h"
 
-#define PLACE "/sys/devices/pci0000:00/0000:00:14.0/usb1/1-2"
+#define PLACE "sys/devices/pci0000:00/0000:00:14.0/usb1/1-2"
+#define NEW_PLACE "sys/devices/pci0000:00/0000:00:14.0/usb1/1-3"
 
 // What was reported, as one line: "+1 " present, "*1 " present and plugged, "-1 " gone.
 struct log_of {
     struct text text;
     struct known *known;
+    char *root; // of a sysfs
 };
 
 static void present(void *user, struct device *device, bool plugged)
@@ -32,7 +35,7 @@ static void gone(void *user, const char *key, uint64_t instance)
 {
     struct log_of *log = user;
 
-    assert_string_equal(key, "usb:1-2");
+    assert_string_equal(key, instance == 3 ? "usb:1-3" : "usb:1-2");
     text_printf(&log->text, "-%d ", (int)instance);
 }
 
@@ -42,6 +45,9 @@ static int set_up(void **state)
     struct log_of *log = memory_new(1, sizeof(*log));
 
     log->known = known_new(&callbacks, log);
+    log->root = tree_new();
+    tree_directory(log->root, PLACE);
+    tree_directory(log->root, NEW_PLACE);
     *state = log;
     return 0;
 }
@@ -51,21 +57,29 @@ static int tear_down(void **state)
     struct log_of *log = *state;
 
     known_free(log->known);
+    tree_free(log->root);
     text_clear(&log->text);
     free(log);
     return 0;
 }
 
+static void update_at(struct log_of *log, const char *place, uint64_t instance, bool ready, const char *use,
+                      bool plugged)
+{
+    CLEANUP(cleanup_device) struct device *device = device_new(DEVICE_USB);
+    CLEANUP(cleanup_free) char *syspath = string_printf("%s/%s", log->root, place);
+
+    device->key = string_printf("usb:%s", strrchr(syspath, '/') + 1);
+    device->syspath = string_copy(syspath);
+    device->instance = instance;
+    device->host_use = string_copy(use);
+    known_update(log->known, known_touch(log->known, syspath, plugged), device, ready);
+}
+
 // A look finds INSTANCE, with the host's use of it.
 static void update(struct log_of *log, uint64_t instance, bool ready, const char *use, bool plugged)
 {
-    CLEANUP(cleanup_device) struct device *device = device_new(DEVICE_USB);
-
-    device->key = string_copy("usb:1-2");
-    device->syspath = string_copy(PLACE);
-    device->instance = instance;
-    device->host_use = string_copy(use);
-    known_update(log->known, known_touch(log->known, PLACE, plugged), device, ready);
+    update_at(log, PLACE, instance, ready, use, plugged);
 }
 
 static void expect(struct log_of *log, const char *reported)
@@ -91,15 +105,60 @@ static void test_another_instance_in_its_place(void **state)
     expect(*state, "+1 -1 *2 ");
 }
 
+// The event of the old place may come after that of the new one.
+static void test_one_that_has_moved_is_gone_before_it_is_there(void **state)
+{
+    struct log_of *log = *state;
+
+    update(log, 1, true, NULL, false);
+    update_at(log, NEW_PLACE, 3, false, NULL, true);
+    expect(log, "+1 ");
+    tree_remove(log->root, PLACE);
+    update_at(log, NEW_PLACE, 3, false, NULL, true);
+    expect(log, ""); // there is nothing new to say yet
+    update_at(log, NEW_PLACE, 3, true, NULL, true);
+    expect(log, "-1 *3 ");
+    CLEANUP(cleanup_free) char *syspath = string_printf("%s/" PLACE, log->root);
+    known_remove(log->known, syspath);
+    expect(log, "");
+    assert_null(known_find(log->known, syspath));
+}
+
+// Of those that have gone their own events tell, where nothing new comes.
+static void test_what_only_changes_has_not_moved(void **state)
+{
+    struct log_of *log = *state;
+
+    update(log, 1, true, NULL, false);
+    update_at(log, NEW_PLACE, 3, true, NULL, true);
+    tree_remove(log->root, PLACE);
+    update_at(log, NEW_PLACE, 3, true, "/ is mounted from sda1", true);
+    expect(log, "+1 *3 *3 ");
+}
+
+static void test_what_has_vanished_and_comes_again_was_plugged(void **state)
+{
+    struct log_of *log = *state;
+
+    update(log, 1, true, NULL, false);
+    tree_remove(log->root, PLACE);
+    update_at(log, NEW_PLACE, 3, true, NULL, true);
+    expect(log, "+1 -1 *3 ");
+    tree_directory(log->root, PLACE);
+    update(log, 2, true, NULL, true); // before the event that the first one went
+    expect(log, "*2 ");
+}
+
 static void test_f11_removed_by_its_syspath_alone(void **state)
 {
     struct log_of *log = *state;
 
     update(log, 1, true, NULL, true);
-    known_remove(log->known, PLACE);
-    known_remove(log->known, PLACE);
+    CLEANUP(cleanup_free) char *syspath = string_printf("%s/" PLACE, log->root);
+    known_remove(log->known, syspath);
+    known_remove(log->known, syspath);
     expect(log, "*1 -1 ");
-    assert_null(known_find(log->known, PLACE));
+    assert_null(known_find(log->known, syspath));
 }
 
 static void test_f11_never_reported_is_removed_silently(void **state)
@@ -175,6 +234,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_the_same_again_is_no_news, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_another_instance_in_its_place, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_one_that_has_moved_is_gone_before_it_is_there, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_what_only_changes_has_not_moved, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_what_has_vanished_and_comes_again_was_plugged, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_f11_removed_by_its_syspath_alone, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_f11_never_reported_is_removed_silently, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_f17_not_before_udev_is_done, set_up, tear_down),

@@ -69,6 +69,13 @@ MUTANTS = [
      "return record->seat && group_names(group, record->seat->name) ? record->seat : maybe;", "return maybe;"),
     ("people are asked for ever", "reconcile_plan.c", "if (reconcile->devices[i]->now.why == WHY_SELECT)",
      "if (false)"),
+    ("what a VM has is not managed", "reconcile_devices.c",
+     "if (device_record_object(vm, record)) record->managed = true;", ""),
+    ("a lost attach counts as an eject", "reconcile_results.c",
+     "device_record_fail(reconcile, record, TROUBLE_RETRY, record->trouble ? NULL : text, now);",
+     "device_record_fail(reconcile, record, TROUBLE_RETRY, record->trouble ? NULL : text, now); record->ejected = true;"),
+    ("what moves leaves its detach behind", "reconcile_devices.c",
+     "recall_twins(reconcile, device, now); for (size_t", "for (size_t"),
     ("a result of an earlier process is believed", "reconcile_results.c", "if (!flight.orphan)", "if (true)"),
 ]
 

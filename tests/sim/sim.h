@@ -42,6 +42,8 @@ struct sim_object {
     char name[OBJECT_NAME_MAX];
     bool ours, leaving, dead;
     bool asked;        // the guest was asked once to let go
+    bool told;         // a list has told this daemon of it
+    uint64_t number;   // of this very object; crosvm uses names anew
     uint64_t instance; // 0 for a foreign one
     unsigned bus, address;
     unsigned port, product; // in crosvm
@@ -66,6 +68,7 @@ struct sim_vm {
     bool busy, executed; // an operation of the daemon
     bool lost;           // its result will be LOST
     bool news;           // told since it began
+    uint64_t listed;     // the number of the last object that may be in its result
     uint64_t operation_process;
     struct operation operation;
     struct result result;
@@ -137,6 +140,7 @@ struct sim_config {
 struct sim {
     uint64_t random;
     uint64_t now;
+    uint64_t ran_at;  // when the daemon last did what there was to do
     uint64_t counter; // of instances, processes, objects
     bool verbose;
     bool calm; // nothing goes wrong any more
@@ -162,9 +166,9 @@ struct sim {
     struct memory at_start;                  // what was there when the daemon started
     struct sim_set managed;                  // instances that this daemon saw plugged or found attached
     struct sim_set ejected;                  // and the process: what its guest took out
-    struct sim_set seen;                     // hash of an object and the process: what a list told this daemon
     struct sim_set kept_out;                 // and the process: ejected, and nothing happened that puts it back
     struct sim_set refused;                  // and the process: what it refused for good
+    struct sim_set astray;                   // and the process: what nobody could find on its ports any more
     struct sim_said said[SIM_SAID];
     unsigned said_count;
     unsigned outputs; // since the last look
@@ -180,6 +184,7 @@ void sim_say(struct sim *sim, const char *format, ...) PRINTF(2, 3);
 bool sim_deliver(struct sim *sim); // the next event of the host
 void sim_event(struct sim *sim, enum sim_event_kind kind, unsigned port, bool plugged);
 void sim_configure(struct sim *sim, bool all_vms);
+bool sim_sees_twice(const struct sim *sim, const char *serial); // the daemon does, as a device moves
 
 // sim_vm.c
 void sim_vm_start(struct sim *sim, struct sim_vm *vm);
@@ -220,8 +225,6 @@ void sim_daemon_run(struct sim *sim); // until it has nothing to do at this time
 
 void sim_set_add(struct sim_set *set, uint64_t instance, uint64_t process);
 bool sim_set_has(const struct sim_set *set, uint64_t instance, uint64_t process);
-// An object as the daemon was told of it; crosvm uses names anew.
-uint64_t sim_identity(const char *object, uint64_t instance);
 bool sim_remembers(const struct memory *memory, uint64_t instance, const struct sim_vm *vm);
 
 // sim_check.c: each sets sim->failure when something is wrong

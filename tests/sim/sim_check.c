@@ -76,7 +76,8 @@ static void check_removal(struct sim *sim, const struct sim_vm *vm, const char *
 {
     const struct device *told = told_device(sim, instance);
     const struct sim_wish *wish = sim_people_wish(sim, instance);
-    bool loose = wish && wish->loose;
+    bool moves = told && sim_people_detached(sim, told) && sim_sees_twice(sim, told->serial);
+    bool loose = moves || (wish && wish->loose);
     if (told && sim_policy_allows(sim, told, vm->name) && !sim_people_forbid(sim, told, vm->name) && !doomed && !loose)
         sim_fail(sim, "removes %s from %s, where it belongs", told->key, vm->name);
     if (!told && !sim->scanned)

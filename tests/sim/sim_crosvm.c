@@ -136,11 +136,19 @@ static void lose_sight(struct sim *sim, struct sim_vm *vm, uint64_t instance)
     unsigned others = 0;
     for (unsigned i = 0; i < vm->count; i++)
         others += !vm->objects[i].ours && vm->objects[i].product == object->product;
+    for (size_t i = 0; i < vm->ports.doubt_count; i++) // one that was lost sight of before may be there as well
+        others += vm->ports.doubts[i].product_id == object->product &&
+                  sim_set_has(&sim->astray, vm->ports.doubts[i].instance, vm->process);
     if (!others)
         sim_fail(sim, "loses sight of port %s of %s, where nobody else has put such a device", object->name, vm->name);
     sim_say(sim, "nobody can tell any more what is on port %s of %s", object->name, vm->name);
+    sim_set_add(&sim->astray, instance, vm->process);
     object->ours = false;
     object->instance = 0;
+    if (sim->calm) { // people take it out, as they do with all that others have put in
+        sim_vm_remove(vm, (unsigned)(object - vm->objects));
+        vm->unnoticed = true;
+    }
 }
 
 static void take_list(struct sim *sim, struct sim_vm *vm)

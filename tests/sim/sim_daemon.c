@@ -27,11 +27,6 @@ void sim_set_add(struct sim_set *set, uint64_t instance, uint64_t process)
         set->pairs[set->count++] = (struct sim_pair){instance, process};
 }
 
-uint64_t sim_identity(const char *object, uint64_t instance)
-{
-    return sim_hash(object) + instance * 0x9e3779b97f4a7c15u;
-}
-
 bool sim_remembers(const struct memory *memory, uint64_t instance, const struct sim_vm *vm)
 {
     for (size_t i = 0; i < memory->count; i++) {
@@ -58,8 +53,7 @@ void sim_daemon_start(struct sim *sim)
     sim_say(sim, "the daemon starts");
     sim->attach_connected = sim_chance(sim, 70);
     sim->scanned = false;
-    sim->managed.count = sim->seen.count = sim->kept_out.count = sim->ejected.count = sim->refused.count =
-        sim->said_count = 0;
+    sim->managed.count = sim->kept_out.count = sim->ejected.count = sim->refused.count = sim->said_count = 0;
     sim->reconcile = reconcile_new(sim->random, sim->attach_connected);
     load_choices(sim);
     reconcile_configure(sim->reconcile, &sim->configs[sim->config].config, sim->now);
@@ -84,6 +78,8 @@ void sim_daemon_kill(struct sim *sim)
         struct sim_vm *vm = &sim->vms[i];
         vm->told = false;
         vm->told_process = 0;
+        for (unsigned o = 0; o < vm->count; o++)
+            vm->objects[o].told = false;
         if (vm->busy && !vm->executed && vm->operation_process == vm->process && !vm->lost) {
             operation_clear(&vm->zombie_operation);
             operation_copy(&vm->zombie_operation, &vm->operation);
@@ -145,6 +141,7 @@ static void save_choices(struct sim *sim)
 void sim_daemon_run(struct sim *sim)
 {
     struct output output;
+    sim->ran_at = sim->now;
     for (unsigned i = 0; sim->reconcile && reconcile_next(sim->reconcile, sim->now, &output); i++) {
         sim->outputs++;
         if (i > OUTPUTS_MAX)

@@ -65,10 +65,10 @@ void sim_people_asked(struct sim *sim, const struct device *device)
         wish->asked = true;
 }
 
-static bool is_waited_for(const struct sim *sim, const struct sim_wish *wish)
+static bool is_waited_for(const struct sim *sim, const struct sim_wish *wish, uint64_t at)
 {
     const struct api_config *api = &sim->configs[sim->config].config.api;
-    return wish && wish->asked_at && api->enabled && sim->now - wish->asked_at < api->select_timeout;
+    return wish && wish->asked_at && api->enabled && at - wish->asked_at < api->select_timeout;
 }
 
 void sim_people_reload(struct sim *sim)
@@ -76,7 +76,8 @@ void sim_people_reload(struct sim *sim)
     for (unsigned i = 0; i < SIM_PORTS; i++) {
         const struct device *told = sim->ports[i].told;
         const struct group *group = told ? sim_policy_group(sim, told) : NULL;
-        if (!is_waited_for(sim, &sim->wishes[i]) || !group || !group->chooses || group->vm_count < 2)
+        // A time that has run out since the daemon last looked has not: the new configuration comes before that.
+        if (!is_waited_for(sim, &sim->wishes[i], sim->ran_at) || !group || !group->chooses || group->vm_count < 2)
             sim->wishes[i].asked_at = 0;
     }
 }
@@ -106,14 +107,14 @@ const char *sim_people_forbid(struct sim *sim, const struct device *device, cons
     const struct sim_wish *wish = sim_people_wish(sim, device->instance);
     const struct group *group = sim_policy_group(sim, device);
     const char *pick = picked(sim, device, wish);
-    if (sim_people_detached(sim, device))
+    if (sim_people_detached(sim, device) && !sim_sees_twice(sim, device->serial))
         return "though a person took it out";
     if (sim_people_suspended(sim, device, vm))
         return "which is suspended";
     if (pick && strcmp(pick, vm) != 0)
         return "though a person chose another VM";
     bool several = group && group->chooses && group->vm_count > 1;
-    if (several && !pick && is_waited_for(sim, wish) && !wish->loose && !wish->tried)
+    if (several && !pick && is_waited_for(sim, wish, sim->now) && !wish->loose && !wish->tried)
         return "while people are asked where it is to go";
     return NULL;
 }

@@ -31,7 +31,7 @@ struct sim_object *sim_vm_add(struct sim *sim, struct sim_vm *vm, bool ours, con
     if (vm->count == SIM_OBJECTS)
         return NULL;
     struct sim_object *object = &vm->objects[vm->count];
-    *object = (struct sim_object){.ours = ours};
+    *object = (struct sim_object){.ours = ours, .number = ++sim->counter};
     if (!vm->vmm->place(sim, vm, object, device))
         return NULL;
     vm->count++;
@@ -207,6 +207,16 @@ void sim_vm_clear(struct sim_vm *vm)
     result_clear(&vm->result);
 }
 
+// What its answer tells the daemon of, and is there still.
+static void mark_told(struct sim_vm *vm)
+{
+    for (size_t i = 0; i < vm->result.attachment_count; i++)
+        for (unsigned o = 0; o < vm->count; o++) {
+            struct sim_object *object = &vm->objects[o];
+            object->told |= object->number <= vm->listed && strcmp(object->name, vm->result.attachments[i].object) == 0;
+        }
+}
+
 static void answer(struct sim *sim, struct sim_vm *vm)
 {
     sim_say(sim, "%s answers operation %d: result %d \"%s\"%s", vm->name, vm->operation.kind, vm->result.kind,
@@ -219,11 +229,9 @@ static void answer(struct sim *sim, struct sim_vm *vm)
             if (wish)
                 wish->asked_at = 0; // it is somewhere already
             sim_set_add(&sim->managed, vm->result.attachments[i].instance, 0);
-            if (!vm->result.attachments[i].dead && !vm->news)
-                sim_set_add(&sim->seen,
-                            sim_identity(vm->result.attachments[i].object, vm->result.attachments[i].instance),
-                            vm->operation_process);
         }
+    if (!vm->news && vm->operation_process == vm->process)
+        mark_told(vm);
     vm->busy = false;
     vm->result.serial = vm->operation.serial;
     reconcile_result(sim->reconcile, vm->name, &vm->result, sim->now);
@@ -231,10 +239,13 @@ static void answer(struct sim *sim, struct sim_vm *vm)
     operation_clear(&vm->operation);
 }
 
+// What an earlier daemon sent comes before it, or never.
 static void execute(struct sim *sim, struct sim_vm *vm)
 {
+    sim_vm_zombie(sim, vm, sim_chance(sim, 50));
     vm->vmm->execute(sim, vm);
     vm->executed = true;
+    vm->listed = sim->counter;
 }
 
 bool sim_vm_progress(struct sim *sim, struct sim_vm *vm)
@@ -253,7 +264,6 @@ bool sim_vm_progress(struct sim *sim, struct sim_vm *vm)
         result_clear(&vm->result);
         sim_vm_finish(vm, RESULT_LOST, "the connection ended");
     } else if (!vm->executed) {
-        sim_vm_zombie(sim, vm, sim_chance(sim, 50));
         execute(sim, vm);
         if (vm->lost || sim_chance(sim, 50))
             return true; // the answer is under way

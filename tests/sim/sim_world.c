@@ -202,13 +202,13 @@ static char *new_serial(struct sim *sim, char hand)
     return used ? NULL : string_copy(serial);
 }
 
-static void plug(struct sim *sim, unsigned port, unsigned kind, char serial)
+static void plug_one(struct sim *sim, unsigned port, unsigned kind, char *serial)
 {
     struct device *device = device_new(DEVICE_USB);
     device->key = string_printf("usb:1-%u", port);
     device->instance = ++sim->counter;
     device->product_id = (uint16_t)kind;
-    device->serial = new_serial(sim, serial);
+    device->serial = serial;
     device->bus = 1;
     device->speed = kind < SIM_KINDS / 2 ? SPEED_HIGH : SPEED_SUPER;
     device->address = ++sim->next_address;
@@ -217,6 +217,43 @@ static void plug(struct sim *sim, unsigned port, unsigned kind, char serial)
     sim->ports[port].device = device;
     sim_say(sim, "%s is plugged: kind %u, instance %llu", device->key, kind, (unsigned long long)device->instance);
     sim_event(sim, EVENT_PRESENT, port, true);
+}
+
+static void plug(struct sim *sim, unsigned port, unsigned kind, char serial)
+{
+    plug_one(sim, port, kind, new_serial(sim, serial));
+}
+
+bool sim_sees_twice(const struct sim *sim, const char *serial)
+{
+    unsigned seen = 0;
+    for (unsigned i = 0; i < SIM_PORTS; i++)
+        seen += serial && is_known_serial(sim->ports[i].told, serial);
+    return seen > 1;
+}
+
+static bool sees_any_twice(const struct sim *sim)
+{
+    for (unsigned i = 0; i < SIM_PORTS; i++)
+        if (sim->ports[i].told && sim_sees_twice(sim, sim->ports[i].told->serial))
+            return true;
+    return false;
+}
+
+// The host tells of the new place before it tells that the old one is empty.
+static bool move(struct sim *sim, unsigned from, unsigned to)
+{
+    struct device *device = sim->ports[from].device;
+    if (!device->serial || sim->ports[to].device || sees_any_twice(sim) || sim->event_count + 2 > SIM_EVENTS)
+        return false;
+    uint64_t instance = device->instance;
+    unsigned kind = device->product_id;
+    char *serial = string_copy(device->serial);
+    unplug(sim, from, false);
+    plug_one(sim, to, kind, serial);
+    sim_event(sim, EVENT_GONE, from, false);
+    sim->events[(sim->event_first + sim->event_count - 1) % SIM_EVENTS].instance = instance;
+    return true;
 }
 
 static void change_port(struct sim *sim)
@@ -228,6 +265,8 @@ static void change_port(struct sim *sim)
         plug(sim, port, hand ? sim->hand_kind : sim_random(sim, SIM_KINDS), hand ? sim->hand_serial : '\0');
         return;
     }
+    if (sim->reconcile && sim_chance(sim, 25) && move(sim, port, sim_random(sim, SIM_PORTS)))
+        return;
     unsigned kind = sim_chance(sim, 70) ? device->product_id : sim_random(sim, SIM_KINDS); // a mode switch
     unplug(sim, port, sim_chance(sim, 85) || !sim->reconcile);
     if (sim_chance(sim, 60))
@@ -293,7 +332,7 @@ static void eject(struct sim *sim, struct sim_vm *vm, unsigned index)
     if (object->ours)
         sim_set_add(&sim->ejected, object->instance, vm->process);
     if (object->ours && vm->told && !vm->must_list && !detaching && !vm->doubled && !object->dead && !object->asked &&
-        sim_set_has(&sim->seen, sim_identity(object->name, object->instance), vm->process))
+        object->told)
         sim_set_add(&sim->kept_out, object->instance, vm->process);
     if (vm->vmm->type == VM_CROSVM)
         sim_crosvm_leave(vm, index);
@@ -462,6 +501,8 @@ static void disturb_daemon(struct sim *sim, struct sim_vm *vm)
 
 static void time_passes(struct sim *sim)
 {
+    if (sees_any_twice(sim)) // a moment only
+        return;
     static const unsigned steps[] = {1, 1000, 100000, 1000000, 40000000};
     sim->now += 1 + sim_random(sim, steps[sim_random(sim, 5)]);
 }
@@ -472,7 +513,7 @@ void sim_chaos(struct sim *sim)
     unsigned what = sim_random(sim, 100);
     if (sim_chance(sim, 40))
         time_passes(sim);
-    if (sim->reconcile && sim_chance(sim, 6))
+    if (sim->reconcile && sim_chance(sim, 6) && !sees_any_twice(sim))
         sim_people_ask(sim);
     else if (what < 8)
         change_port(sim);

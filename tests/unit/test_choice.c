@@ -32,7 +32,7 @@ static void expect_held(const struct choices *choices, const char *place, const 
 static bool decide(struct choices *choices, const char *place, const char *serial, const char *vm, bool detached)
 {
     CLEANUP(cleanup_device) struct device *device = usb(place, serial);
-    return choices_set(choices, device, vm, detached, NULL, NULL);
+    return choices_set(choices, device, vm, detached, NULL, NULL) == CHOICE_SET;
 }
 
 static void parse(struct choices *choices, const char *text)
@@ -147,12 +147,127 @@ static void test_what_is_not_detached_makes_room_first(void **state)
     assert_int_equal(choices.count, CHOICES_MAX);
     expect_held(&choices, "0", NULL, "vm1 out");
     expect_held(&choices, "7", NULL, "none");
-    assert_true(decide(&choices, "newer", NULL, "vm2", true));
-    expect_held(&choices, "0", NULL, "none"); // nothing but the oldest is left to go
-    expect_held(&choices, "1", NULL, "vm1 out");
-    expect_held(&choices, "new", NULL, "vm2 out");
-    assert_int_equal(choices.count, CHOICES_MAX);
     choices_clear(&choices);
+}
+
+// CHOICES_MAX devices, all detached, those with a serial number at places of their own.
+static void fill(struct choices *choices, const char *serial)
+{
+    char place[16];
+    for (unsigned i = 0; i < CHOICES_MAX; i++) {
+        snprintf(place, sizeof(place), "%u", i);
+        assert_true(decide(choices, place, i ? NULL : serial, "vm1", true));
+    }
+    assert_int_equal(choices_detached(choices), CHOICES_MAX);
+}
+
+static void test_what_keeps_something_out_never_makes_room(void **state)
+{
+    (void)state;
+    struct choices choices = {0};
+    CLEANUP(cleanup_device) struct device *device = usb("new", NULL);
+    fill(&choices, NULL);
+    CLEANUP(cleanup_free) char *before = choices_print(&choices);
+    assert_int_equal(choices_set(&choices, device, NULL, true, NULL, NULL), CHOICE_NO_ROOM);
+    assert_int_equal(choices_set(&choices, device, "vm1", false, NULL, NULL), CHOICE_NO_ROOM);
+    assert_int_equal(choices_set(&choices, device, NULL, false, NULL, NULL), CHOICE_SAME);
+    CLEANUP(cleanup_free) char *after = choices_print(&choices);
+    assert_string_equal(after, before);
+    assert_true(decide(&choices, "7", NULL, NULL, false)); // one that is there may come back
+    assert_int_equal(choices_detached(&choices), CHOICES_MAX - 1);
+    assert_int_equal(choices_set(&choices, device, NULL, true, NULL, NULL), CHOICE_SET); // and now there is room
+    expect_held(&choices, "7", NULL, "none");
+    expect_held(&choices, "0", NULL, "vm1 out");
+    choices_clear(&choices);
+}
+
+static void test_a_device_that_has_moved_needs_no_room_of_its_own(void **state)
+{
+    (void)state;
+    struct choices choices = {0};
+    fill(&choices, "S");
+    assert_true(decide(&choices, "moved", "S", NULL, false));
+    assert_int_equal(choices.count, CHOICES_MAX);
+    expect_held(&choices, "moved", "S", "vm1");
+    choices_clear(&choices);
+}
+
+// ---- two that are joined
+
+static void expect_joined(const char *now, const char *earlier, const char *expected)
+{
+    struct choices choices, before;
+    parse(&choices, now);
+    parse(&before, earlier);
+    assert_int_equal(choices_join(&choices, &before), 0);
+    CLEANUP(cleanup_free) char *text = choices_print(&choices);
+    assert_string_equal(text, expected);
+    choices_clear(&choices);
+    choices_clear(&before);
+}
+
+#define LIST(entries) "{\"version\":1,\"devices\":[" entries "]}"
+#define ENTRY(serial, path, vm, detached)                                                                              \
+    "{\"id\":\"usb-046d:c52b:" serial "\",\"path\":\"" path "\",\"vm\":\"" vm "\",\"detached\":" detached "}"
+#define BARE(serial, path, detached)                                                                                   \
+    "{\"id\":\"usb-046d:c52b:" serial "\",\"path\":\"" path "\",\"detached\":" detached "}"
+#define WHEREVER(serial, vm, detached)                                                                                 \
+    "{\"id\":\"usb-046d:c52b:" serial "\",\"vm\":\"" vm "\",\"detached\":" detached "}"
+
+static void test_what_is_detached_in_either_stays_detached(void **state)
+{
+    (void)state;
+    expect_joined(LIST(ENTRY("None", "a", "vm1", "false") "," ENTRY("None", "b", "vm1", "true")),
+                  LIST(ENTRY("None", "a", "vm2", "true") "," ENTRY("None", "b", "vm2", "false")),
+                  LIST(ENTRY("None", "a", "vm1", "true") "," ENTRY("None", "b", "vm1", "true")));
+    // Older ones are kept, as older ones; a VM that nobody named since is kept too.
+    expect_joined(LIST(BARE("None", "a", "true")),
+                  LIST(ENTRY("None", "c", "vm2", "true") "," ENTRY("None", "a", "vm2", "false")),
+                  LIST(ENTRY("None", "c", "vm2", "true") "," ENTRY("None", "a", "vm2", "true")));
+    expect_joined(LIST(""), LIST(ENTRY("None", "c", "vm2", "true")), LIST(ENTRY("None", "c", "vm2", "true")));
+    expect_joined(LIST(ENTRY("None", "c", "vm2", "false")), LIST(""), LIST(ENTRY("None", "c", "vm2", "false")));
+}
+
+static void test_twins_are_not_joined(void **state)
+{
+    (void)state;
+    expect_joined(LIST(ENTRY("None", "a", "vm1", "true")), LIST(ENTRY("None", "b", "vm2", "false")),
+                  LIST(ENTRY("None", "b", "vm2", "false") "," ENTRY("None", "a", "vm1", "true")));
+    expect_joined(LIST(ENTRY("None", "a", "vm1", "false")), LIST(ENTRY("None", "b", "vm2", "true")),
+                  LIST(ENTRY("None", "b", "vm2", "true") "," ENTRY("None", "a", "vm1", "false")));
+}
+
+static void test_a_serial_number_is_joined_in_whichever_place(void **state)
+{
+    (void)state;
+    expect_joined(LIST(ENTRY("S", "a", "vm1", "true")), LIST(ENTRY("S", "b", "vm2", "false")),
+                  LIST(ENTRY("S", "b", "vm1", "true") "," ENTRY("S", "a", "vm1", "true")));
+    expect_joined(LIST(ENTRY("S", "a", "vm1", "false")), LIST(ENTRY("S", "b", "vm2", "true")),
+                  LIST(ENTRY("S", "b", "vm1", "true") "," ENTRY("S", "a", "vm1", "true")));
+    expect_joined(LIST(ENTRY("None", "a", "vm1", "false")), LIST(WHEREVER("None", "vm2", "true")),
+                  LIST(WHEREVER("None", "vm2", "true") "," ENTRY("None", "a", "vm1", "true")));
+}
+
+static void test_what_does_not_fit_any_more_is_counted(void **state)
+{
+    (void)state;
+    struct choices choices = {0}, before;
+    fill(&choices, NULL);
+    parse(&before, LIST(ENTRY("None", "x", "vm1", "true") "," ENTRY("None", "y", "vm1",
+                                                                    "false") "," ENTRY("None", "z", "vm1", "true")));
+    assert_int_equal(choices_join(&choices, &before), 2);
+    assert_int_equal(choices.count, CHOICES_MAX);
+    expect_held(&choices, "0", NULL, "vm1 out"); // what people decided since is all there
+    assert_int_equal(choices_detached(&choices), CHOICES_MAX);
+    // One that keeps nothing out gives way to all that do.
+    assert_true(decide(&choices, "7", NULL, NULL, false));
+    choices_clear(&before);
+    parse(&before, LIST(ENTRY("None", "x", "vm1", "true")));
+    assert_int_equal(choices_join(&choices, &before), 0);
+    expect_held(&choices, "x", NULL, "vm1 out");
+    expect_held(&choices, "7", NULL, "none");
+    choices_clear(&choices);
+    choices_clear(&before);
 }
 
 static void test_f33_what_is_printed_is_parsed(void **state)
@@ -359,6 +474,12 @@ int main(void)
         cmocka_unit_test(test_f32_an_entry_for_wherever_holds_until_a_person_acts),
         cmocka_unit_test(test_setting_says_whether_anything_changed),
         cmocka_unit_test(test_what_is_not_detached_makes_room_first),
+        cmocka_unit_test(test_what_keeps_something_out_never_makes_room),
+        cmocka_unit_test(test_a_device_that_has_moved_needs_no_room_of_its_own),
+        cmocka_unit_test(test_what_is_detached_in_either_stays_detached),
+        cmocka_unit_test(test_twins_are_not_joined),
+        cmocka_unit_test(test_a_serial_number_is_joined_in_whichever_place),
+        cmocka_unit_test(test_what_does_not_fit_any_more_is_counted),
         cmocka_unit_test(test_f33_what_is_printed_is_parsed),
         cmocka_unit_test(test_f33_the_longest_choices_are_read_back),
         cmocka_unit_test(test_the_form_of_the_python_program),

@@ -56,7 +56,7 @@ static void choose_earlier(struct bench *bench, unsigned port, const char *vm)
 {
     struct choices choices = {0};
     CLEANUP(cleanup_device) struct device *device = bench_device(port, 1, 1);
-    choices_set(&choices, device, vm, false, NULL, NULL);
+    assert_int_equal(choices_set(&choices, device, vm, false, NULL, NULL), CHOICE_SET);
     reconcile_choices_load(bench->reconcile, &choices);
     choices_clear(&choices);
 }
@@ -335,6 +335,40 @@ static void test_the_question_ends_with_its_reason(void **state)
     bench_clear(&bench);
 }
 
+static void expect_refused(struct bench *bench, char *error)
+{
+    assert_string_equal(error,
+                        "unnamed device (0001:0000, usb:1-1): 4096 devices are detached by request, and no more can be "
+                        "remembered: attach some of them first");
+    free(error);
+    bench_idle(bench);
+}
+
+// Nobody's detach is forgotten for another's.
+static void test_what_cannot_be_remembered_is_refused(void **state)
+{
+    (void)state;
+    struct bench bench;
+    struct choices choices = {0};
+    begin(&bench, TWO, "");
+    for (unsigned i = 0; i < CHOICES_MAX; i++) {
+        CLEANUP(cleanup_device) struct device *device = bench_device(100 + i, 1, 2);
+        assert_int_equal(choices_set(&choices, device, NULL, true, NULL, NULL), CHOICE_SET);
+    }
+    reconcile_choices_load(bench.reconcile, &choices);
+    choices_clear(&choices);
+    reconcile_scanned(bench.reconcile, bench.now);
+    for (unsigned i = 0; i < 3; i++)
+        bench_down(&bench, (const char *[]){"vm1", "vm2", "vm3"}[i]);
+    bench_plug(&bench, 1, 5, 1, false);
+    bench_skip(&bench);
+    expect_refused(&bench, reconcile_detach(bench.reconcile, 5, bench.now));
+    expect_refused(&bench, reconcile_attach(bench.reconcile, 5, "vm2", bench.now));
+    assert_int_equal(reconcile_choices(bench.reconcile)->count, CHOICES_MAX);
+    attach(&bench, 5, NULL); // this needs no room
+    bench_clear(&bench);
+}
+
 // Clients are told of USB devices only.
 static void test_nobody_is_asked_about_an_input_device(void **state)
 {
@@ -378,6 +412,7 @@ int main(void)
         cmocka_unit_test(test_a_choice_that_is_not_allowed_any_more_is_not_taken),
         cmocka_unit_test(test_a_reload_that_lets_people_choose_asks_nobody_of_what_is_attached),
         cmocka_unit_test(test_the_question_ends_with_its_reason),
+        cmocka_unit_test(test_what_cannot_be_remembered_is_refused),
     };
     return cmocka_run_group_tests_name("reconcile_choices", tests, NULL, NULL);
 }

@@ -7,6 +7,7 @@
 
 #define RULE1 "allowed by usbPassthrough[0].allow[0]"
 #define RULE2 "allowed by usbPassthrough[1].allow[0]"
+#define SECOND 1000000u
 #define OUT "a person took it out; attach it to put it back"
 
 static void attach(struct bench *bench, uint64_t instance, const char *vm)
@@ -258,6 +259,116 @@ static void test_f05_twins_are_told_apart_in_any_order_of_the_scan(void **state)
         }
         bench_clear(&bench);
     }
+}
+
+// It is reported in its new place, and put into its VM, before its old place is reported empty.
+static void test_a_detach_follows_a_device_that_is_seen_twice_while_it_moves(void **state)
+{
+    (void)state;
+    struct bench bench;
+    bench_ready(&bench, false);
+    plug_serial(&bench, 1, 5);
+    detach(&bench, 5);
+    plug_serial(&bench, 2, 6);
+    CLEANUP(cleanup_device) struct device *other = bench_device(3, 7, 9);
+    other->serial = string_copy("T");
+    reconcile_device(bench.reconcile, other, true, bench.now);
+    bench_skip(&bench);
+    bench_answer(&bench, "vm1", RESULT_DONE, "", "a=6");
+    detach(&bench, 7); // tells nothing of these
+    bench_skip(&bench);
+    bench.now += 9 * SECOND;
+    bench_unplug(&bench, 1, 5);
+    bench_expect(&bench,
+                 "usb:1-1 unplugged\nusb:1-2 detaching vm1: a person takes it out of vm1\nMEMORY\nDETACH vm1 a\n");
+    bench_answer(&bench, "vm1", RESULT_DONE, "", "");
+    bench_expect(&bench, "usb:1-2 host: " OUT "\nMEMORY\n");
+    bench_clear(&bench);
+}
+
+// One that has stood beside the other for a while is another: to unplug the one takes nothing out of a VM.
+static void test_f05_a_twin_stays_in_its_vm_when_the_detached_one_is_unplugged(void **state)
+{
+    (void)state;
+    struct bench bench;
+    bench_ready(&bench, false);
+    plug_serial(&bench, 1, 5);
+    detach(&bench, 5);
+    plug_serial(&bench, 2, 6);
+    bench_skip(&bench);
+    bench_answer(&bench, "vm1", RESULT_DONE, "", "a=6");
+    bench_skip(&bench);
+    bench.now += 10 * SECOND;
+    bench_unplug(&bench, 1, 5);
+    bench_expect(&bench, "CHOICES\nusb:1-1 unplugged\nMEMORY\n");
+    restart(&bench);
+    plug_serial(&bench, 2, 6);
+    reconcile_scanned(bench.reconcile, bench.now);
+    bench_skip(&bench);
+    bench_answer(&bench, "vm2", RESULT_DONE, "", "");
+    bench_answer(&bench, "vm1", RESULT_DONE, "", "a=6");
+    bench_skip(&bench);
+    bench_idle(&bench); // it is not taken out
+    plug_serial(&bench, 1, 7);
+    bench_expect(&bench, "usb:1-1 host: " OUT "\nMEMORY\n");
+    bench_clear(&bench);
+}
+
+static void test_no_detach_makes_room_for_a_twin(void **state)
+{
+    (void)state;
+    struct bench bench;
+    struct choices choices = {0};
+    bench_ready(&bench, false);
+    for (unsigned i = 1; i < CHOICES_MAX; i++) {
+        CLEANUP(cleanup_device) struct device *device = bench_device(100 + i, 1, 2);
+        assert_int_equal(choices_set(&choices, device, NULL, true, NULL, NULL), CHOICE_SET);
+    }
+    reconcile_choices_load(bench.reconcile, &choices);
+    choices_clear(&choices);
+    plug_serial(&bench, 1, 5);
+    detach(&bench, 5);
+    plug_serial(&bench, 2, 6);
+    bench_skip(&bench);
+    bench.now += 10 * SECOND;
+    bench_unplug(&bench, 1, 5);
+    bench_expect(&bench, "usb:1-1 unplugged\nMEMORY\n");
+    assert_int_equal(choices_detached(reconcile_choices(bench.reconcile)), CHOICES_MAX);
+    bench_clear(&bench);
+}
+
+static void test_an_attach_while_a_device_moves_holds(void **state)
+{
+    (void)state;
+    struct bench bench;
+    bench_ready(&bench, false);
+    bench_down(&bench, "vm1");
+    plug_serial(&bench, 1, 5);
+    detach(&bench, 5);
+    plug_serial(&bench, 2, 6);
+    attach(&bench, 6, NULL);
+    bench_skip(&bench);
+    bench_unplug(&bench, 1, 5);
+    bench_expect(&bench, "CHOICES\nusb:1-1 unplugged\nMEMORY\n");
+    bench_unplug(&bench, 2, 6);
+    plug_serial(&bench, 2, 7);
+    bench_expect(&bench, "usb:1-2 unplugged\nusb:1-2 waits vm1: vm1 is not running\nMEMORY\n");
+    bench_clear(&bench);
+}
+
+static void test_f05_a_detached_device_that_comes_anew_in_its_place_leaves_its_twin_alone(void **state)
+{
+    (void)state;
+    struct bench bench;
+    bench_ready(&bench, false);
+    bench_down(&bench, "vm1");
+    plug_serial(&bench, 1, 5);
+    detach(&bench, 5);
+    plug_serial(&bench, 2, 6);
+    bench_skip(&bench);
+    plug_serial(&bench, 1, 7); // its old self has gone
+    bench_expect(&bench, "usb:1-1 unplugged\nusb:1-1 host: " OUT "\nMEMORY\n");
+    bench_clear(&bench);
 }
 
 // The Python program's file knows no places.
@@ -644,6 +755,11 @@ int main(void)
         cmocka_unit_test(test_a_device_with_a_serial_number_takes_its_choice_along),
         cmocka_unit_test(test_f05_twins_with_one_serial_number),
         cmocka_unit_test(test_f05_twins_are_told_apart_in_any_order_of_the_scan),
+        cmocka_unit_test(test_a_detach_follows_a_device_that_is_seen_twice_while_it_moves),
+        cmocka_unit_test(test_f05_a_twin_stays_in_its_vm_when_the_detached_one_is_unplugged),
+        cmocka_unit_test(test_no_detach_makes_room_for_a_twin),
+        cmocka_unit_test(test_an_attach_while_a_device_moves_holds),
+        cmocka_unit_test(test_f05_a_detached_device_that_comes_anew_in_its_place_leaves_its_twin_alone),
         cmocka_unit_test(test_f32_a_choice_for_wherever_is_overridden_by_an_exact_one),
         cmocka_unit_test(test_f47_f42_why_a_device_cannot_be_attached),
         cmocka_unit_test(test_before_there_is_a_configuration),

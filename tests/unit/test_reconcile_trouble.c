@@ -197,6 +197,28 @@ static void test_eject_waits_for_news(void **state)
     bench_clear(&bench);
 }
 
+// An attach that was lost and that no list shows is no eject, though the same object was listed and ejected before:
+// crosvm uses a port anew at once.
+static void test_an_object_that_no_list_has_shown_is_not_ejected(void **state)
+{
+    (void)state;
+    struct bench bench;
+    bench_attached(&bench);
+    reconcile_vm_news(bench.reconcile, "vm1", bench.now);
+    bench_skip(&bench);
+    bench_answer(&bench, "vm1", RESULT_DONE, "", "");
+    bench_skip(&bench);
+    bench_configure(&bench, "{\"targetVm\":\"vm1\",\"allow\":[{\"vendorId\":\"0001\"}]}", false);
+    bench_expect(&bench, "usb:1-1 attaching vm1: " RULE1 "\nMEMORY\nATTACH vm1 usb:1-1 5\n"); // comes and goes
+    bench_answer(&bench, "vm1", RESULT_LOST, "the connection ended", NULL);
+    bench_expect(&bench, "usb:1-1 waits vm1: the connection ended\nLIST vm1\n");
+    bench_answer(&bench, "vm1", RESULT_DONE, "", "");
+    bench_expect(&bench, "");
+    bench_at_deadline(&bench);
+    bench_expect(&bench, "ATTACH vm1 usb:1-1 5\n");
+    bench_clear(&bench);
+}
+
 static void test_a_dead_object_is_replaced(void **state)
 {
     (void)state;
@@ -294,6 +316,28 @@ static void test_f05_memory_keeps_what_is_managed_and_where(void **state)
     assert_string_equal(kept.devices[0].vm, "vm1");
     assert_true(kept.devices[0].managed && kept.devices[0].vm_instance == 11);
     memory_clear(&kept);
+    bench_clear(&bench);
+}
+
+// An attach that an earlier run began is seen in the VM's list, and the VM starts anew before the device is found.
+static void test_f26_what_a_vm_had_before_the_scan_found_it_is_attached_again(void **state)
+{
+    (void)state;
+    struct bench bench;
+    struct memory_device entry = {.key = (char *)"usb:1-1", .instance = 5, .vm = (char *)"vm1", .vm_instance = 10};
+    bench_init(&bench, false);
+    reconcile_remember(bench.reconcile, &(struct memory){&entry, 1});
+    bench_down(&bench, "vm2");
+    bench_up(&bench, "vm1", 10);
+    bench_skip(&bench);
+    bench_answer(&bench, "vm1", RESULT_DONE, "", "a=5");
+    bench_skip(&bench);
+    bench_up(&bench, "vm1", 11);
+    bench_plug(&bench, 1, 5, 1, false);
+    reconcile_scanned(bench.reconcile, bench.now);
+    bench_skip(&bench);
+    bench_answer(&bench, "vm1", RESULT_DONE, "", "");
+    bench_expect(&bench, "vm1 answers\nusb:1-1 attaching vm1: " RULE1 "\nATTACH vm1 usb:1-1 5\n");
     bench_clear(&bench);
 }
 
@@ -578,11 +622,13 @@ int main(void)
         cmocka_unit_test(test_f44_a_vm_that_hangs_at_every_attach_is_said_once),
         cmocka_unit_test(test_a_lost_attach_counts_as_held_until_the_list),
         cmocka_unit_test(test_eject_waits_for_news),
+        cmocka_unit_test(test_an_object_that_no_list_has_shown_is_not_ejected),
         cmocka_unit_test(test_a_dead_object_is_replaced),
         cmocka_unit_test(test_a_device_twice_in_a_vm_loses_one),
         cmocka_unit_test(test_host_use_of_an_attached_device_changes_nothing),
         cmocka_unit_test(test_adopts_and_ignores_without_a),
         cmocka_unit_test(test_f05_memory_keeps_what_is_managed_and_where),
+        cmocka_unit_test(test_f26_what_a_vm_had_before_the_scan_found_it_is_attached_again),
         cmocka_unit_test(test_a_vm_that_left_the_configuration_is_served_until_empty),
         cmocka_unit_test(test_a_vm_that_is_not_served_yet),
         cmocka_unit_test(test_an_input_device_goes_on_the_ports_of_its_group),
