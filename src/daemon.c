@@ -27,6 +27,9 @@
 // What could not be saved is tried again after that time, in µs.
 #define SAVE_AGAIN (5 * UINT64_C(1000000))
 
+// The API's own numbers for devices that are made ready, apart from the reconciler's.
+#define PREPARED (UINT64_C(1) << 63)
+
 // What people decide is saved at once so often in a row, and then once in that time, all of it together, in µs:
 // who decides again and again does not wear out the disk.
 #define SAVES_AT_ONCE 32
@@ -241,6 +244,7 @@ static void use_config(struct daemon *daemon, struct config *config)
     bool moved = config->persistent && !(old->persistent && string_equal(old->state_path, config->state_path));
     daemon->config = config;
     reconcile_configure(daemon->reconcile, config, monotonic(daemon));
+    host_configure(daemon->host, config);
     configure_vms(daemon);
     api_configure(daemon->api, config);
     if (moved)
@@ -271,7 +275,14 @@ static int on_reload(sd_event_source *source, const struct signalfd_siginfo *inf
     return 0;
 }
 
-static const struct api_callbacks api_callbacks = {.reload = reload};
+static void prepare(void *user, struct device *device, uint64_t serial)
+{
+    struct daemon *daemon = user;
+    const struct host_receiver nobody = {.awaited = true}; // the VM does not run yet
+    host_open(daemon->host, device, serial | PREPARED, &nobody);
+}
+
+static const struct api_callbacks api_callbacks = {.reload = reload, .prepare = prepare};
 
 // ---- from the host
 
@@ -291,6 +302,7 @@ static void on_scanned(void *user)
 {
     struct daemon *daemon = user;
     reconcile_scanned(daemon->reconcile, monotonic(daemon));
+    api_scanned(daemon->api);
 }
 
 static void end_attach(struct daemon *daemon, const struct operation *operation, enum result_kind kind, char *text)
@@ -299,10 +311,44 @@ static void end_attach(struct daemon *daemon, const struct operation *operation,
     reconcile_result(daemon->reconcile, operation->vm, &result, monotonic(daemon));
 }
 
+// Whether another attach of it is being made ready: what is undone for one would be missing there.
+static bool is_opening(const struct daemon *daemon, const struct device *device)
+{
+    for (const struct opening *opening = daemon->openings; opening; opening = opening->next)
+        if (string_equal(opening->operation.device->key, device->key))
+            return true;
+    return false;
+}
+
+// It was made ready for a process of its VM that has ended meanwhile: the next one is another receiver.
+static void end_orphan(struct daemon *daemon, const struct operation *operation)
+{
+    struct device *device = operation->device;
+    size_t count = reconcile_device_count(daemon->reconcile);
+    end_attach(daemon, operation, RESULT_RETRY, NULL);
+    for (size_t i = 0; i < count && !is_opening(daemon, device); i++) {
+        CLEANUP(device_status_clear) struct device_status status;
+        reconcile_device_status(daemon->reconcile, i, &status);
+        bool held = status.state == STATE_ATTACHED || status.state == STATE_DETACHING;
+        if (status.device->instance == device->instance && !held)
+            host_settle(daemon->host, device, status.state == STATE_HOST);
+    }
+}
+
+static void end_prepare(struct daemon *daemon, uint64_t serial, enum host_open_kind kind, const char *text)
+{
+    const char *why_not = text && *text ? text : "it is not there any more";
+    api_prepared(daemon->api, serial & ~PREPARED, kind == HOST_OPEN_READY ? NULL : why_not);
+}
+
 static void on_opened(void *user, uint64_t serial, enum host_open_kind kind, int fd, const char *text)
 {
     struct daemon *daemon = user;
     CLEANUP(cleanup_close) int owned = fd;
+    if (serial & PREPARED) {
+        end_prepare(daemon, serial, kind, text);
+        return;
+    }
     struct opening **place = &daemon->openings;
     while (*place && (*place)->operation.serial != serial)
         place = &(*place)->next;
@@ -310,13 +356,26 @@ static void on_opened(void *user, uint64_t serial, enum host_open_kind kind, int
     if (!opening)
         return;
     *place = opening->next;
+    if (!reconcile_flies(daemon->reconcile, opening->operation.vm, serial)) {
+        end_orphan(daemon, &opening->operation);
+        operation_clear(&opening->operation);
+        free(opening);
+        return;
+    }
     switch (kind) {
     case HOST_OPENED:
     case HOST_OPEN_NO_FD:
+    case HOST_OPEN_READY:
         vmms_start(daemon->vmms, &opening->operation, steal_fd(&owned), text);
         break;
     case HOST_OPEN_GONE:
         end_attach(daemon, &opening->operation, RESULT_GONE, string_copy(text));
+        break;
+    case HOST_OPEN_RETRY:
+        end_attach(daemon, &opening->operation, RESULT_RETRY, string_copy(text));
+        break;
+    case HOST_OPEN_REFUSED:
+        end_attach(daemon, &opening->operation, RESULT_REFUSED, string_copy(text));
         break;
     case HOST_OPEN_IN_USE:
         end_attach(daemon, &opening->operation, RESULT_RETRY, string_printf("the host lives on it: %s", text));
@@ -366,30 +425,19 @@ static const struct vmms_callbacks vmms_callbacks = {
 
 // ---- what the reconciler says
 
-static void start_input(struct daemon *daemon, struct operation *operation)
-{
-    if (host_has(operation->device))
-        vmms_start(daemon->vmms, operation, -1, NULL);
-    else
-        end_attach(daemon, operation, RESULT_GONE,
-                   string_printf("%s: another device has taken its place", operation->device->node));
-}
-
 static void start_operation(struct daemon *daemon, struct operation *operation)
 {
     if (operation->kind != OPERATION_ATTACH) {
         vmms_start(daemon->vmms, operation, -1, NULL);
         return;
     }
-    if (operation->device->kind == DEVICE_INPUT) { // no VMM takes a descriptor of one
-        start_input(daemon, operation);
-        return;
-    }
     struct opening *opening = memory_new(1, sizeof *opening);
     *opening = (struct opening){*operation, daemon->openings};
     *operation = (struct operation){0};
     daemon->openings = opening;
-    host_open(daemon->host, opening->operation.device, opening->operation.serial);
+    struct host_receiver receiver = {0};
+    receiver.known = vmms_process(daemon->vmms, opening->operation.vm, &receiver.process, &receiver.user);
+    host_open(daemon->host, opening->operation.device, opening->operation.serial, &receiver);
 }
 
 static void save_memory(struct daemon *daemon)
@@ -433,6 +481,13 @@ static void handle_output(struct daemon *daemon, struct output *output)
         save_choices(daemon);
         break;
     case OUTPUT_DEVICE:
+        if (output->rests && !output->gone) // it keeps nothing of what was done for a VM
+            host_settle(daemon->host, output->device, output->state == STATE_HOST);
+        else if (output->state == STATE_ATTACHED && !output->gone)
+            host_held(daemon->host, output->device);
+        log_output(daemon->log, output);
+        api_output(daemon->api, output);
+        break;
     case OUTPUT_VM:
     case OUTPUT_SELECT:
         log_output(daemon->log, output);
@@ -493,15 +548,6 @@ static int start_loop(struct daemon *daemon)
     return sd_event_source_set_enabled(daemon->timer, SD_EVENT_OFF);
 }
 
-static void name_memory_file(struct daemon *daemon)
-{
-    const char *directory = getenv("RUNTIME_DIRECTORY");
-    if (!directory || directory[0] != '/')
-        directory = "/run/vhotplug";
-    // systemd gives several, parted by colons; the first is ours.
-    daemon->memory_file = string_printf("%.*s/memory.json", (int)strcspn(directory, ":"), directory);
-}
-
 static void raise_file_limit(void)
 {
     struct rlimit limit;
@@ -537,9 +583,10 @@ static int start_wings(struct daemon *daemon)
         (status = vmms_new(&daemon->vmms, daemon->loop, daemon->log, &vmms_callbacks, daemon)) < 0 ||
         (status = api_new(&daemon->api, daemon->loop, daemon->log, daemon->reconcile, &api_callbacks, daemon)) < 0)
         return status;
-    name_memory_file(daemon);
+    daemon->memory_file = host_runtime_path("memory.json");
     remember(daemon);
     reconcile_configure(daemon->reconcile, daemon->config, monotonic(daemon));
+    host_configure(daemon->host, daemon->config);
     configure_vms(daemon);
     api_configure(daemon->api, daemon->config);
     return host_start(daemon->host);

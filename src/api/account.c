@@ -4,6 +4,7 @@
 #include <grp.h>
 #include <pwd.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "util/text.h"
 
@@ -14,10 +15,15 @@ bool account_user(const char *name, uid_t *uid)
         *uid = (uid_t)number;
         return true;
     }
-    const struct passwd *user = getpwnam(name);
-    if (user)
-        *uid = user->pw_uid;
-    return user != NULL;
+    FILE *file = fopen("/etc/passwd", "re");
+    const struct passwd *entry = NULL;
+    while (file && (entry = fgetpwent(file)) && !string_equal(entry->pw_name, name))
+        continue;
+    if (entry)
+        *uid = entry->pw_uid;
+    if (file)
+        (void)fclose(file);
+    return entry != NULL;
 }
 
 bool account_group(const char *name, gid_t *gid)
@@ -27,8 +33,13 @@ bool account_group(const char *name, gid_t *gid)
         *gid = (gid_t)number;
         return true;
     }
-    const struct group *group = getgrnam(name);
-    if (group)
-        *gid = group->gr_gid;
-    return group != NULL;
+    FILE *file = fopen("/etc/group", "re");
+    const struct group *entry = NULL;
+    while (file && (entry = fgetgrent(file)) && !string_equal(entry->gr_name, name))
+        continue;
+    if (entry)
+        *gid = entry->gr_gid;
+    if (file)
+        (void)fclose(file);
+    return entry != NULL;
 }

@@ -37,9 +37,19 @@ void api_output(struct api *api, const struct output *output)
     messages_output(api->messages, output);
 }
 
+void api_prepared(struct api *api, uint64_t serial, const char *why_not)
+{
+    messages_prepared(api->messages, serial, why_not);
+}
+
 void api_decided(struct api *api, uint64_t revision)
 {
     messages_decided(api->messages, revision);
+}
+
+void api_scanned(const struct api *api)
+{
+    messages_scanned(api->messages);
 }
 
 void api_settled(struct api *api, uint64_t revision)

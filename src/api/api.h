@@ -13,6 +13,9 @@ struct api_callbacks {
     // Reads the configuration anew, as SIGHUP does. NULL, or what is wrong with it, one line an error
     // (owned by the caller); the running configuration stays then.
     char *(*reload)(void *user);
+    // A VM is about to be started with that PCI function: the host is to make it ready. api_prepared answers with
+    // SERIAL, once, and not from within.
+    void (*prepare)(void *user, struct device *device, uint64_t serial);
 };
 
 struct api;
@@ -26,6 +29,10 @@ int api_new(struct api **api, sd_event *loop, struct log *log, struct reconcile 
 void api_configure(struct api *api, const struct config *config);
 // Tells clients what the reconciler put out (DEVICE, VM, SELECT), and answers those who wait for it.
 void api_output(struct api *api, const struct output *output);
+// Answers prepare; WHY_NOT is for people, NULL: it is ready.
+void api_prepared(struct api *api, uint64_t serial, const char *why_not);
+// The first scan of the host is complete: what a VM starts with can be told.
+void api_scanned(const struct api *api);
 // People decided something, counted on by REVISION: answers to who did wait until it is settled, which is until
 // it is saved or the log says why it cannot be.
 void api_decided(struct api *api, uint64_t revision);

@@ -25,6 +25,18 @@ struct event {
 
 // ---- to whom, and in what words
 
+// The events of a kind of device, and the member that the device is in.
+struct words {
+    const char *connected, *disconnected, *attached, *detached, *member;
+};
+
+static const struct words *words_of(const struct device *device)
+{
+    static const struct words usb = {"usb_connected", "usb_disconnected", "usb_attached", "usb_detached", "usb_device"};
+    static const struct words pci = {"pci_connected", "pci_disconnected", "pci_attached", "pci_detached", "pci_device"};
+    return device->kind == DEVICE_PCI ? &pci : &usb;
+}
+
 static bool is_for(const struct caller *caller, const struct event *event)
 {
     if (!(caller->permissions & API_NOTIFY)) // a reload has taken it from them
@@ -41,10 +53,12 @@ static struct json_object *device_of(const struct caller *caller, const struct e
     struct json_object *device = device_to_json(event->device);
     if (event->brief) {
         // All that the Python vhotplug says of it then; ours on top may help to recognise it.
-        static const char *const kept[] = {"device_node", "vid", "pid", "sys_name", "serial"};
+        static const char *const kept[][5] = {[DEVICE_USB] = {"device_node", "vid", "pid", "sys_name", "serial"},
+                                              [DEVICE_PCI] = {"address", "vid", "did"}};
+        const char *const *names = kept[event->device->kind];
         struct json_object *brief = json_object_new_object();
-        for (size_t i = 0; i < sizeof(kept) / sizeof(*kept); i++)
-            json_object_object_add(brief, kept[i], json_object_get(json_member(device, kept[i])));
+        for (size_t i = 0; i < sizeof(*kept) / sizeof(**kept) && names[i]; i++)
+            json_object_object_add(brief, names[i], json_object_get(json_member(device, names[i])));
         json_object_put(device);
         return brief;
     }
@@ -58,7 +72,7 @@ static struct json_object *event_json(const struct messages *messages, const str
     struct json_object *object = json_object_new_object();
     reply_add(object, "event", event->name);
     if (event->device)
-        json_object_object_add(object, "usb_device", device_of(caller, event));
+        json_object_object_add(object, words_of(event->device)->member, device_of(caller, event));
     if (event->names_choices)
         json_object_object_add(object, "allowed_vms", view_group_vms(caller, event->group));
     if (event->names_vm)
@@ -131,13 +145,13 @@ static void tell_place(const struct messages *messages, const struct output *out
     CLEANUP(cleanup_free) char *before = told->vm;
     told->vm = string_copy(vm);
     if (before) {
-        event.name = "usb_detached";
+        event.name = words_of(output->device)->detached;
         event.vm = before;
-        event.brief = true;
+        event.brief = output->device->kind == DEVICE_USB;
         tell(messages, &event);
     }
     if (vm) {
-        event.name = "usb_attached";
+        event.name = words_of(output->device)->attached;
         event.vm = vm;
         event.brief = false;
         tell(messages, &event);
@@ -160,7 +174,8 @@ static void tell_refusal(const struct messages *messages, const struct output *o
 
 static void tell_presence(const struct messages *messages, const struct output *output, const struct group *group)
 {
-    const struct event event = {.name = output->gone ? "usb_disconnected" : "usb_connected",
+    const struct words *words = words_of(output->device);
+    const struct event event = {.name = output->gone ? words->disconnected : words->connected,
                                 .device = output->device,
                                 .group = group,
                                 .brief = output->gone};
@@ -255,7 +270,7 @@ void events_output(struct messages *messages, const struct output *output)
         return;
     }
     bool about_device = output->kind == OUTPUT_DEVICE || output->kind == OUTPUT_SELECT;
-    if (!about_device || !messages->config || output->device->kind != DEVICE_USB || device_is_hub(output->device))
+    if (!about_device || !messages->config || output->device->kind == DEVICE_INPUT || device_is_hub(output->device))
         return;
     CLEANUP(verdict_clear) struct verdict verdict = {0};
     const struct group *group = group_of(messages, output, &verdict);

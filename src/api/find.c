@@ -1,7 +1,6 @@
 // Which devices a request means.
 #include "api/find.h"
 
-#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,6 +16,7 @@ typedef bool selector_matches(const struct selector *selector, const struct devi
 
 // What a request says of the device.
 struct selector {
+    enum find_what what;
     selector_matches *matches;
     const char *text;
     unsigned long first, second; // numbers
@@ -58,6 +58,11 @@ static bool has_ids(const struct selector *selector, const struct device_status 
 {
     const struct device *device = status->device;
     return device->vendor_id == selector->first && device->product_id == selector->second;
+}
+
+static bool is_function(const struct selector *selector, const struct device_status *status)
+{
+    return string_equal(device_pci_address(status->device), selector->text);
 }
 
 static bool has_tag(const struct selector *selector, const struct device_status *status)
@@ -102,6 +107,11 @@ static void found_add(struct found *found, const struct device *device)
     found->devices[found->count++] = (struct found_device){device->instance, device_title(device)};
 }
 
+static bool is_meant(const struct selector *selector, const struct device *device)
+{
+    return selector->what == FIND_ALL || (device->kind == DEVICE_PCI) == (selector->what == FIND_PCI);
+}
+
 // All that the caller may see and that match; hubs only if nothing else does.
 static void collect(const struct messages *messages, const struct caller *caller, const struct selector *selector,
                     struct found *found)
@@ -110,7 +120,8 @@ static void collect(const struct messages *messages, const struct caller *caller
     for (size_t i = 0; i < reconcile_device_count(messages->reconcile); i++) {
         CLEANUP(device_status_clear) struct device_status status;
         reconcile_device_status(messages->reconcile, i, &status);
-        if (scope_has_device(caller, &status) && selector->matches(selector, &status))
+        if (scope_has_device(caller, &status) && is_meant(selector, status.device) &&
+            selector->matches(selector, &status))
             found_add(device_is_hub(status.device) ? &hubs : found, status.device);
     }
     if (found->count)
@@ -202,6 +213,22 @@ static char *find_node(const struct messages *messages, const struct caller *cal
     return find_one(messages, caller, &selector, found);
 }
 
+static char *find_function(const struct messages *messages, const struct caller *caller, struct json_object *request,
+                           struct found *found)
+{
+    CLEANUP(selector_clear) struct selector selector = {.matches = is_function};
+    char *error = read_string(request, "address", &selector.text);
+    if (error)
+        return error;
+    selector.shown = shown_text("", selector.text);
+    CLEANUP(cleanup_free) char *address = device_parse_pci_address(selector.text);
+    if (!address)
+        return string_printf("address must be that of a PCI function, such as 0000:00:14.3, and not %s",
+                             selector.shown);
+    selector.text = address;
+    return find_one(messages, caller, &selector, found);
+}
+
 static char *find_port(const struct messages *messages, const struct caller *caller, struct json_object *request,
                        struct found *found)
 {
@@ -227,9 +254,9 @@ static bool tag_exists(const struct messages *messages, const struct caller *cal
 }
 
 static char *find_tag(const struct messages *messages, const struct caller *caller, struct json_object *request,
-                      struct found *found)
+                      enum find_what what, struct found *found)
 {
-    CLEANUP(selector_clear) struct selector selector = {.matches = has_tag};
+    CLEANUP(selector_clear) struct selector selector = {.what = what, .matches = has_tag};
     char *error = read_string(request, "tag", &selector.text);
     if (error)
         return error;
@@ -241,14 +268,16 @@ static char *find_tag(const struct messages *messages, const struct caller *call
     return NULL;
 }
 
+// "vid" and the other one: "pid" of USB and input devices, "did" of PCI functions.
 static char *find_ids(const struct messages *messages, const struct caller *caller, struct json_object *request,
-                      struct found *found)
+                      enum find_what what, struct found *found)
 {
-    CLEANUP(selector_clear) struct selector selector = {.matches = has_ids};
+    CLEANUP(selector_clear) struct selector selector = {.what = what, .matches = has_ids};
+    const char *other = what == FIND_PCI ? "did" : "pid";
     char *error = NULL;
-    if (!json_member(request, "vid") || !json_member(request, "pid"))
-        return string_copy("vid and pid belong together");
-    if ((error = read_id(request, "vid", &selector.first)) || (error = read_id(request, "pid", &selector.second)))
+    if (!json_member(request, "vid") || !json_member(request, other))
+        return string_printf("vid and %s belong together", other);
+    if ((error = read_id(request, "vid", &selector.first)) || (error = read_id(request, other, &selector.second)))
         return error;
     selector.shown = string_printf("%04lx:%04lx", selector.first, selector.second);
     return find_one(messages, caller, &selector, found);
@@ -302,24 +331,11 @@ static bool reads_as_port_path(const char *text)
     return !*text;
 }
 
-// "0000:00:14.3"
-static bool reads_as_pci_address(const char *text)
-{
-    static const char form[] = "hhhh:hh:hh.h";
-    if (strlen(text) != sizeof(form) - 1)
-        return false;
-    for (size_t i = 0; form[i]; i++)
-        if (form[i] == 'h' ? !isxdigit((unsigned char)text[i]) : text[i] != form[i])
-            return false;
-    return true;
-}
-
 // What names a place or a number names no device that happens to be called so.
 static bool reads_as_name(struct selector *selector)
 {
     const char *text = selector->text;
-    return *text != '/' && !reads_as_port_path(text) && !reads_as_pci_address(text) && !reads_as_ids(selector) &&
-           !reads_as_address(selector);
+    return *text != '/' && !reads_as_port_path(text) && !reads_as_ids(selector) && !reads_as_address(selector);
 }
 
 static const struct {
@@ -339,6 +355,12 @@ static char *find_any(const struct messages *messages, const struct caller *call
     if (error)
         return error;
     selector.shown = shown_text("", selector.text);
+    CLEANUP(cleanup_free) char *address = device_parse_pci_address(selector.text);
+    if (address) {
+        selector.text = address;
+        selector.matches = is_function;
+        return find_one(messages, caller, &selector, found);
+    }
     for (size_t i = 0; i < sizeof(names) / sizeof(*names) && !found->count; i++) {
         selector.matches = names[i].matches;
         if (names[i].reads(&selector))
@@ -347,19 +369,32 @@ static char *find_any(const struct messages *messages, const struct caller *call
     return check_one(&selector, found);
 }
 
-char *find_devices(const struct messages *messages, const struct caller *caller, struct json_object *request,
-                   struct found *found)
+// What a request for these devices may say.
+static const char *ways_of(enum find_what what)
 {
+    return what == FIND_USB   ? "device_node, bus and port, tag, vid and pid, or device"
+           : what == FIND_PCI ? "address, tag, vid and did, or device"
+                              : "device_node, address, bus and port, vid and pid, vid and did, or device";
+}
+
+char *find_devices(const struct messages *messages, const struct caller *caller, struct json_object *request,
+                   enum find_what what, struct found *found)
+{
+    bool usb = what != FIND_PCI, pci = what != FIND_USB;
     *found = (struct found){0};
-    if (json_member(request, "device_node"))
+    if (usb && json_member(request, "device_node"))
         return find_node(messages, caller, request, found);
-    if (json_member(request, "bus") || json_member(request, "port"))
+    if (pci && json_member(request, "address"))
+        return find_function(messages, caller, request, found);
+    if (usb && (json_member(request, "bus") || json_member(request, "port")))
         return find_port(messages, caller, request, found);
     if (json_member(request, "tag"))
-        return find_tag(messages, caller, request, found);
-    if (json_member(request, "vid") || json_member(request, "pid"))
-        return find_ids(messages, caller, request, found);
+        return find_tag(messages, caller, request, what, found);
+    if (pci && (json_member(request, "did") || (!usb && json_member(request, "vid"))))
+        return find_ids(messages, caller, request, FIND_PCI, found);
+    if (usb && (json_member(request, "vid") || json_member(request, "pid")))
+        return find_ids(messages, caller, request, FIND_USB, found);
     if (json_member(request, "device"))
         return find_any(messages, caller, request, found);
-    return string_copy("which device? Give device_node, bus and port, tag, vid and pid, or device");
+    return string_printf("which device? Give %s", ways_of(what));
 }

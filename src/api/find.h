@@ -16,8 +16,16 @@ struct found {
     bool tagged; // by tag: any number of devices; else there is exactly one
 };
 
-// By the request's "device_node", "bus" and "port", "tag", "vid" and "pid", or "device", the first of
-// these that it has; only devices that the caller may see. NULL, or what is wrong (free with free()).
+// Which devices a request is about.
+enum find_what {
+    FIND_ALL,
+    FIND_USB, // and input devices
+    FIND_PCI,
+};
+
+// By the request's "device_node", "address", "bus" and "port", "tag", "vid" and "pid", "vid" and "did", or
+// "device", the first of these that it has and that goes with WHAT; only devices that the caller may see.
+// "device" means any. NULL, or what is wrong (free with free()).
 char *find_devices(const struct messages *messages, const struct caller *caller, struct json_object *request,
-                   struct found *found) CHECKED;
+                   enum find_what what, struct found *found) CHECKED;
 void found_clear(struct found *found);

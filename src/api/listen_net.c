@@ -30,7 +30,8 @@ int listen_tcp(const struct api_config *config, char **error)
     }
     CLEANUP(cleanup_close) int fd = socket(is_four ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0) {
-        *error = string_printf("there is no such protocol here: %s", strerror(errno));
+        *error = string_printf("there is no such protocol here: %s; the service unit allows it by its tcp.conf",
+                               strerror(errno));
         return -1;
     }
     int on = 1;
@@ -48,7 +49,8 @@ int listen_vsock(const struct api_config *config, char **error)
     struct sockaddr_vm address = {.svm_family = AF_VSOCK, .svm_cid = VMADDR_CID_ANY, .svm_port = config->port};
     int fd = socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0) {
-        *error = errno == EAFNOSUPPORT ? string_copy("this kernel has no vsock; load the module vhost_vsock")
+        *error = errno == EAFNOSUPPORT ? string_copy("there is no vsock here: load the module vhost_vsock; the service "
+                                                     "unit allows it by its vsock.conf")
                                        : string_copy(strerror(errno));
         return -1;
     }

@@ -90,8 +90,12 @@ static bool set_owner(int fd, uid_t uid, gid_t gid, unsigned mode, char **error)
         *error = string_printf("its mode cannot be set: %s", strerror(errno));
         return false;
     }
-    if (fchownat(fd, "", uid, gid, AT_EMPTY_PATH) < 0) {
-        *error = string_printf("it cannot be given to its user and group: %s", strerror(errno));
+    struct stat now;
+    bool done = fstat(fd, &now) == 0 && now.st_uid == uid && now.st_gid == gid;
+    if (!done && fchownat(fd, "", uid, gid, AT_EMPTY_PATH) < 0) {
+        *error = string_printf("it cannot be given to its user and group: %s; the service unit allows that by its "
+                               "socket-owner.conf",
+                               strerror(errno));
         (void)chmod(path, 0600);
         return false;
     }

@@ -7,6 +7,7 @@
 #include "api/messages_private.h"
 #include "api/reply.h"
 #include "api/request.h"
+#include "api/starting.h"
 #include "api/view.h"
 #include "api/waiting.h"
 #include "util/json.h"
@@ -21,7 +22,7 @@ int messages_new(struct messages **messages, sd_event *loop, struct log *log, st
     *new = (struct messages){.loop = loop, .log = log, .reconcile = reconcile, .callbacks = callbacks, .user = user};
     new->started = view_now(new);
     int status = waiting_init(new);
-    if (status < 0)
+    if (status < 0 || (status = starting_init(new)) < 0)
         return status;
     *messages = steal_pointer(&new);
     return 0;
@@ -32,6 +33,7 @@ void messages_free(struct messages *messages)
     if (!messages)
         return;
     waiting_clear(messages);
+    starting_clear(messages);
     events_clear(messages);
     free(messages);
 }
@@ -65,12 +67,23 @@ void messages_too_long(struct caller *caller)
 void messages_forget(struct messages *messages, struct caller *caller)
 {
     waiting_forget(messages, caller);
+    starting_forget(messages, caller);
     for (struct caller **place = &messages->notified; *place; place = &(*place)->next_notified) {
         if (*place != caller)
             continue;
         *place = caller->next_notified;
         return;
     }
+}
+
+void messages_prepared(struct messages *messages, uint64_t serial, const char *why_not)
+{
+    starting_prepared(messages, serial, why_not);
+}
+
+void messages_scanned(const struct messages *messages)
+{
+    starting_scanned(messages);
 }
 
 void messages_decided(struct messages *messages, uint64_t revision)

@@ -41,6 +41,10 @@ void messages_too_long(struct caller *caller);
 // The caller has gone: nothing is said to them any more.
 void messages_forget(struct messages *messages, struct caller *caller);
 void messages_output(struct messages *messages, const struct output *output);
+// As api_prepared.
+void messages_prepared(struct messages *messages, uint64_t serial, const char *why_not);
+// As api_scanned.
+void messages_scanned(const struct messages *messages);
 // As api_decided and api_settled.
 void messages_decided(struct messages *messages, uint64_t revision);
 void messages_settled(struct messages *messages, uint64_t revision);

@@ -54,6 +54,8 @@ struct told_vm {
     uint64_t instance;
 };
 
+struct starting; // starting.c
+
 struct messages {
     sd_event *loop;
     struct log *log;
@@ -65,6 +67,9 @@ struct messages {
     sd_event_source *look;     // at what waits, once the reconciler has gone on
     sd_event_source *timer;    // something has waited long enough
     struct waiting *waiting;   // in order of arrival
+    struct starting *starting; // likewise
+    sd_event_source *starting_timer;
+    uint64_t serial;           // of the next function that is made ready
     uint64_t decided, settled; // revisions of what people decided
     struct caller *notified;   // those who want events
     struct told_device *devices;

@@ -7,6 +7,7 @@
 #include "api/find.h"
 #include "api/reply.h"
 #include "api/scope.h"
+#include "api/starting.h"
 #include "api/view.h"
 #include "api/waiting.h"
 #include "core/explain.h"
@@ -86,8 +87,10 @@ static bool read_vm(const struct messages *messages, struct caller *caller, stru
 
 // Whether a device belongs in a list, and what the request says about that.
 struct listing {
-    bool all;      // also what stays on the host, and input devices
-    bool detached; // only what was detached by request
+    bool all;              // of all kinds, also what stays on the host
+    enum device_kind kind; // else only what a rule takes of this kind
+    bool detached;         // only what was detached by request
+    bool attachable;       // but none of that
     const char *tag;
 };
 
@@ -97,9 +100,9 @@ static bool is_listed(const struct caller *caller, const struct device_status *s
     bool allowed = verdict->kind == VERDICT_ALLOWED;
     if (!scope_has_device(caller, status))
         return false;
-    if (!listing->all && (!allowed || status->device->kind != DEVICE_USB))
+    if (!listing->all && (!allowed || status->device->kind != listing->kind))
         return false;
-    if (listing->detached && !status->detached)
+    if (status->detached ? listing->attachable : listing->detached)
         return false;
     return !listing->tag || (allowed && string_equal(verdict->group->tag, listing->tag));
 }
@@ -119,12 +122,26 @@ static void say_list(const struct messages *messages, struct caller *caller, con
     reply_say(caller, reply);
 }
 
+static void list_kind(struct messages *messages, struct caller *caller, struct json_object *request,
+                      enum device_kind kind, const char *name)
+{
+    struct listing listing = {.kind = kind};
+    if (read_flag(caller, request, "disconnected", &listing.detached) &&
+        read_string(caller, request, "tag", &listing.tag)) {
+        // As in the Python vhotplug, of which the two lists differ in that.
+        listing.attachable = kind == DEVICE_PCI && !listing.detached;
+        say_list(messages, caller, &listing, name);
+    }
+}
+
 static void usb_list(struct messages *messages, struct caller *caller, struct json_object *request)
 {
-    struct listing listing = {0};
-    if (read_flag(caller, request, "disconnected", &listing.detached) &&
-        read_string(caller, request, "tag", &listing.tag))
-        say_list(messages, caller, &listing, "usb_devices");
+    list_kind(messages, caller, request, DEVICE_USB, "usb_devices");
+}
+
+static void pci_list(struct messages *messages, struct caller *caller, struct json_object *request)
+{
+    list_kind(messages, caller, request, DEVICE_PCI, "pci_devices");
 }
 
 static void device_list(struct messages *messages, struct caller *caller, struct json_object *request)
@@ -149,14 +166,6 @@ static void vm_list(struct messages *messages, struct caller *caller, struct jso
     reply_say(caller, reply);
 }
 
-static void pci_list(struct messages *messages, struct caller *caller, struct json_object *request)
-{
-    (void)messages, (void)request;
-    CLEANUP(cleanup_json) struct json_object *reply = reply_new();
-    json_object_object_add(reply, "pci_devices", json_object_new_array());
-    reply_say(caller, reply);
-}
-
 // ---- status
 
 static void count(struct json_object *counts, const char *word)
@@ -171,7 +180,9 @@ static struct json_object *count_devices(const struct messages *messages, const 
     for (size_t i = 0; i < reconcile_device_count(messages->reconcile); i++) {
         CLEANUP(device_status_clear) struct device_status status;
         reconcile_device_status(messages->reconcile, i, &status);
-        if (scope_has_device(caller, &status) && !device_is_hub(status.device))
+        // Of the host's PCI functions, only a few are anybody's concern.
+        bool plain = status.device->kind == DEVICE_PCI && !view_is_named(&status);
+        if (scope_has_device(caller, &status) && !device_is_hub(status.device) && !plain)
             count(counts, report_state(status.state));
     }
     return counts;
@@ -253,7 +264,7 @@ static bool find_status(const struct messages *messages, uint64_t instance, stru
 static void explain(struct messages *messages, struct caller *caller, struct json_object *request)
 {
     CLEANUP(found_clear) struct found found = {0};
-    CLEANUP(cleanup_free) char *error = find_devices(messages, caller, request, &found);
+    CLEANUP(cleanup_free) char *error = find_devices(messages, caller, request, FIND_ALL, &found);
     CLEANUP(device_status_clear) struct device_status status = {0};
     if (error)
         reply_failed(caller, "%s", error);
@@ -323,11 +334,11 @@ static void begin_one(const struct messages *messages, struct caller *caller, st
         waiting_add(waiting, device, vm, false);
 }
 
-static void move(struct messages *messages, struct caller *caller, struct json_object *request, enum waiting_kind kind,
-                 const char *vm)
+static void move(struct messages *messages, struct caller *caller, struct json_object *request, enum find_what what,
+                 enum waiting_kind kind, const char *vm)
 {
     CLEANUP(found_clear) struct found found = {0};
-    CLEANUP(cleanup_free) char *error = find_devices(messages, caller, request, &found);
+    CLEANUP(cleanup_free) char *error = find_devices(messages, caller, request, what, &found);
     if (error) {
         reply_failed(caller, "%s", error);
         return;
@@ -337,30 +348,51 @@ static void move(struct messages *messages, struct caller *caller, struct json_o
         begin_one(messages, caller, waiting, found.devices[i].instance, vm);
 }
 
-static void usb_attach(struct messages *messages, struct caller *caller, struct json_object *request)
+static void attach(struct messages *messages, struct caller *caller, struct json_object *request, enum find_what what)
 {
     const char *vm;
     if (read_vm(messages, caller, request, &vm))
-        move(messages, caller, request, WAITING_ATTACH, vm);
+        move(messages, caller, request, what, WAITING_ATTACH, vm);
+}
+
+static void usb_attach(struct messages *messages, struct caller *caller, struct json_object *request)
+{
+    attach(messages, caller, request, FIND_USB);
 }
 
 static void usb_detach(struct messages *messages, struct caller *caller, struct json_object *request)
 {
-    move(messages, caller, request, WAITING_DETACH, NULL);
+    move(messages, caller, request, FIND_USB, WAITING_DETACH, NULL);
+}
+
+static void pci_attach(struct messages *messages, struct caller *caller, struct json_object *request)
+{
+    attach(messages, caller, request, FIND_PCI);
+}
+
+static void pci_detach(struct messages *messages, struct caller *caller, struct json_object *request)
+{
+    move(messages, caller, request, FIND_PCI, WAITING_DETACH, NULL);
 }
 
 // ---- suspend and resume
 
-// Whether what is asked of VM (NULL: all that the caller may name) is about the device.
-static bool concerns(const struct caller *caller, const struct device_status *status, const char *vm)
+// What is asked: the devices of a kind leave VM (NULL: all that the caller may name), or come back.
+struct rest {
+    enum waiting_kind waiting;
+    enum device_kind kind;
+    const char *vm;
+};
+
+static bool concerns(const struct caller *caller, const struct device_status *status, const struct rest *rest)
 {
-    if (status->device->kind != DEVICE_USB || !status->vm)
+    if (status->device->kind != rest->kind || !status->vm)
         return false;
-    return vm ? string_equal(status->vm, vm) : scope_has_vm(caller, status->vm);
+    return rest->vm ? string_equal(status->vm, rest->vm) : scope_has_vm(caller, status->vm);
 }
 
 static void add_concerned(const struct messages *messages, const struct caller *caller, struct waiting *waiting,
-                          const char *vm)
+                          const struct rest *rest)
 {
     for (size_t i = 0; i < reconcile_device_count(messages->reconcile); i++) {
         CLEANUP(device_status_clear) struct device_status status;
@@ -368,41 +400,42 @@ static void add_concerned(const struct messages *messages, const struct caller *
         const struct verdict *verdict = status.verdict;
         bool in = status.state == STATE_ATTACHED || status.state == STATE_ATTACHING || status.state == STATE_DETACHING;
         // What was detached may still be in its VM, so a suspend waits for it; it is not to go back.
-        if (!concerns(caller, &status, vm) || (waiting->kind == WAITING_SUSPEND ? !in : status.detached))
+        if (!concerns(caller, &status, rest) || (waiting->kind == WAITING_SUSPEND ? !in : status.detached))
             continue;
         bool skip = verdict->kind == VERDICT_ALLOWED && verdict->group->skip_on_suspend;
         waiting_add(waiting, status.device, NULL, skip);
     }
 }
 
-static char *rest(const struct messages *messages, enum waiting_kind kind, const char *vm)
+static char *rest_vm(const struct messages *messages, const struct rest *rest, const char *vm)
 {
     uint64_t now = view_now(messages);
-    return kind == WAITING_SUSPEND ? reconcile_suspend(messages->reconcile, vm, now)
-                                   : reconcile_resume(messages->reconcile, vm, now);
+    return rest->waiting == WAITING_SUSPEND ? reconcile_suspend(messages->reconcile, rest->kind, vm, now)
+                                            : reconcile_resume(messages->reconcile, rest->kind, vm, now);
 }
 
 // Each VM that they may name.
-static char *rest_own(const struct messages *messages, const struct caller *caller, enum waiting_kind kind)
+static char *rest_own(const struct messages *messages, const struct caller *caller, const struct rest *rest)
 {
     char *error = NULL;
     for (size_t i = 0; i < caller->vm_count && !error; i++)
         if (vm_is_known(messages, caller->vms[i]))
-            error = rest(messages, kind, caller->vms[i]);
+            error = rest_vm(messages, rest, caller->vms[i]);
     return error;
 }
 
 static void rest_or_wake(struct messages *messages, struct caller *caller, struct json_object *request,
-                         enum waiting_kind kind)
+                         enum device_kind kind, enum waiting_kind waiting_kind)
 {
-    const char *vm;
-    if (!read_vm(messages, caller, request, &vm))
+    struct rest rest = {.waiting = waiting_kind, .kind = kind};
+    if (!read_vm(messages, caller, request, &rest.vm))
         return;
     // What is in a VM is seen before, what is to go back into it also.
-    struct waiting *waiting = waiting_new(messages, caller, kind, true);
-    add_concerned(messages, caller, waiting, vm);
+    struct waiting *waiting = waiting_new(messages, caller, waiting_kind, true);
+    add_concerned(messages, caller, waiting, &rest);
     CLEANUP(cleanup_free)
-    char *error = !vm && scope_is_bound(caller) ? rest_own(messages, caller, kind) : rest(messages, kind, vm);
+    char *error =
+        !rest.vm && scope_is_bound(caller) ? rest_own(messages, caller, &rest) : rest_vm(messages, &rest, rest.vm);
     if (!error)
         return;
     waiting_forget(messages, caller);
@@ -411,12 +444,22 @@ static void rest_or_wake(struct messages *messages, struct caller *caller, struc
 
 static void usb_suspend(struct messages *messages, struct caller *caller, struct json_object *request)
 {
-    rest_or_wake(messages, caller, request, WAITING_SUSPEND);
+    rest_or_wake(messages, caller, request, DEVICE_USB, WAITING_SUSPEND);
 }
 
 static void usb_resume(struct messages *messages, struct caller *caller, struct json_object *request)
 {
-    rest_or_wake(messages, caller, request, WAITING_RESUME);
+    rest_or_wake(messages, caller, request, DEVICE_USB, WAITING_RESUME);
+}
+
+static void pci_suspend(struct messages *messages, struct caller *caller, struct json_object *request)
+{
+    rest_or_wake(messages, caller, request, DEVICE_PCI, WAITING_SUSPEND);
+}
+
+static void pci_resume(struct messages *messages, struct caller *caller, struct json_object *request)
+{
+    rest_or_wake(messages, caller, request, DEVICE_PCI, WAITING_RESUME);
 }
 
 // ---- reload
@@ -482,18 +525,29 @@ static void enable_notifications(struct messages *messages, struct caller *calle
     say_ok(caller);
 }
 
-static void pci_refuse(struct messages *messages, struct caller *caller, struct json_object *request)
+static bool read_index(struct caller *caller, struct json_object *request, const char *name, unsigned *index)
 {
-    (void)messages, (void)request;
-    reply_failed(caller, "PCI devices are not served yet");
+    uint64_t number = 0;
+    bool good = json_member_uint64(request, name, &number) && number <= UINT16_MAX;
+    *index = good ? (unsigned)number : 0;
+    if (good || !json_member(request, name))
+        return true;
+    reply_failed(caller, "%s must be a number from 0 to %u", name, UINT16_MAX);
+    return false;
 }
 
-// There is none that could leave or come back.
-static void pci_rest(struct messages *messages, struct caller *caller, struct json_object *request)
+static void vmm_args(struct messages *messages, struct caller *caller, struct json_object *request)
 {
-    const char *vm;
-    if (read_vm(messages, caller, request, &vm))
-        say_ok(caller);
+    struct starting_wish wish;
+    if (!read_vm(messages, caller, request, &wish.vm) ||
+        !read_string(caller, request, "qemu_bus_prefix", &wish.bus_prefix) ||
+        !read_index(caller, request, "qemu_bus_start_index", &wish.first) ||
+        !read_flag(caller, request, "require_pci", &wish.require_pci))
+        return;
+    if (wish.vm)
+        starting_serve(messages, caller, &wish);
+    else
+        reply_failed(caller, "VM name is required");
 }
 
 static const struct action {
@@ -508,11 +562,11 @@ static const struct action {
     {"usb_suspend", API_CONTROL, usb_suspend},
     {"usb_resume", API_CONTROL, usb_resume},
     {"pci_list", API_LIST, pci_list},
-    {"pci_attach", API_CONTROL, pci_refuse},
-    {"pci_detach", API_CONTROL, pci_refuse},
-    {"pci_suspend", API_CONTROL, pci_rest},
-    {"pci_resume", API_CONTROL, pci_rest},
-    {"vmm_args", API_LIST, pci_refuse},
+    {"pci_attach", API_CONTROL, pci_attach},
+    {"pci_detach", API_CONTROL, pci_detach},
+    {"pci_suspend", API_CONTROL, pci_suspend},
+    {"pci_resume", API_CONTROL, pci_resume},
+    {"vmm_args", API_CONTROL, vmm_args},
     {"device_list", API_LIST, device_list},
     {"vm_list", API_LIST, vm_list},
     {"status", API_LIST, status},

@@ -40,6 +40,11 @@ struct json_object *view_group_vms(const struct caller *caller, const struct gro
     return names;
 }
 
+bool view_is_named(const struct device_status *status)
+{
+    return status->verdict->kind != VERDICT_NO_RULE && status->verdict->kind != VERDICT_HUB;
+}
+
 // The VM that has it. One that is to let go of it has it until it has done so.
 static const char *holder(const struct device_status *status)
 {
@@ -73,8 +78,11 @@ struct json_object *view_device(const struct messages *messages, const struct ca
     add_reason(messages, caller, object, status->reason);
     json_object_object_add(object, "since", view_time(messages, status->since));
     reply_add(object, "tag", group ? group->tag : NULL);
+    add_flag(object, "named", view_is_named(status));
     add_flag(object, "detached", status->detached);
     add_flag(object, "selecting", status->selecting);
+    if (status->device->kind == DEVICE_PCI)
+        add_flag(object, "iommu_member", verdict->added);
     add_flag(object, "skip_on_suspend", group && group->skip_on_suspend);
     return object;
 }

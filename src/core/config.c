@@ -15,6 +15,7 @@
 
 #define LENGTH(array) (sizeof(array) / sizeof(*(array)))
 #define SOCKET_LENGTH_MAX (sizeof(((struct sockaddr_un *)0)->sun_path) - 1)
+#define VM_NAME_SHOWN_MAX 64
 #define BIT(number) (UINT64_C(1) << (number))
 
 // The file while it is read.
@@ -59,8 +60,6 @@ static void read_vm_type(const struct reader *value, const struct reader_key *ke
         return;
     draft->vm.type = (enum vm_type)i;
     draft->type_known = true;
-    if (i == VM_CLOUD_HYPERVISOR)
-        reader_warning(value, "%s is not served yet", vm_types[i]);
 }
 
 enum vm_key { VM_KEY_NAME, VM_KEY_TYPE, VM_KEY_SOCKET };
@@ -122,48 +121,44 @@ static void read_pci(const struct reader *value, const struct reader_key *key, v
     (void)key;
     struct draft *draft = place;
     config_groups_read(value, &draft->vms, RULE_PCI, &draft->config->pci);
-    if (config_groups_enabled(&draft->config->pci))
-        reader_warning(value, "not served yet");
 }
 
 static void read_acpi(const struct reader *value, const struct reader_key *key, void *place)
 {
     (void)key;
     struct draft *draft = place;
-    struct group_list list = {0};
-    config_groups_read(value, &draft->vms, RULE_ACPI, &list);
-    if (config_groups_enabled(&list))
-        reader_warning(value, "not served yet");
-    config_groups_clear(&list);
+    config_groups_read(value, &draft->vms, RULE_ACPI, &draft->config->acpi);
 }
 
-// usbAuthorization.hostAllow: rules of devices that the host may use.
 static void read_host_allow(const struct reader *value, const struct reader_key *key, void *place)
 {
     (void)key;
-    (void)place;
-    size_t count = reader_count(value);
-    for (size_t i = 0; i < count; i++) {
-        struct reader item = reader_item(value, i);
-        rule_free(rule_read(&item, RULE_USB));
-    }
+    struct authorization_config *authorization = place;
+    config_groups_read_rules(value, RULE_USB, &authorization->host_allow, &authorization->host_allow_count);
 }
 
-// Checked and, so far, not kept.
+#define PLACE(member) offsetof(struct authorization_config, member)
+enum authorization_key { AUTHORIZATION_ENABLE, AUTHORIZATION_DISABLE };
+static const struct reader_key authorization_keys[] = {
+    [AUTHORIZATION_ENABLE] = {"enable", reader_flag, PLACE(enabled), 0, 0}, // reader_disabled has the last word on both
+    [AUTHORIZATION_DISABLE] = {"disable", reader_flag, PLACE(enabled), 0, 0},
+    {"deauthorizeUnmatched", reader_flag, PLACE(deauthorize_unmatched), 0, 0},
+    {"hostAllow", read_host_allow, 0, 0, 0},
+};
+#undef PLACE
+
+// Off unless it is switched on, as in Python: it can take a keyboard from people.
 static void read_authorization(const struct reader *value, const struct reader_key *key, void *place)
 {
-    static const struct reader_key keys[] = {
-        {"enable", reader_flag, 0, 0, 0},
-        {"disable", reader_flag, 0, 0, 0},
-        {"deauthorizeUnmatched", reader_flag, 0, 0, 0},
-        {"hostAllow", read_host_allow, 0, 0, 0},
-    };
     (void)key;
-    (void)place;
-    bool unused;
-    (void)reader_object(value, keys, LENGTH(keys), READER_WARN, &unused);
-    if (json_object_is_type(value->value, json_type_object) && !reader_disabled(value))
-        reader_warning(value, "not served yet");
+    struct authorization_config *authorization = &((struct draft *)place)->config->authorization;
+    uint64_t present = reader_object(value, authorization_keys, LENGTH(authorization_keys), READER_WARN, authorization);
+    if (!json_object_is_type(value->value, json_type_object))
+        return;
+    bool given = present & (BIT(AUTHORIZATION_ENABLE) | BIT(AUTHORIZATION_DISABLE));
+    authorization->enabled = !reader_disabled(value) && given;
+    if (!given && present)
+        reader_warning(value, "has no effect without \"enable\": true");
 }
 
 static void read_general(const struct reader *value, const struct reader_key *key, void *place)
@@ -198,6 +193,74 @@ static void collect_names(struct json_object *file, struct config_names *vms)
             vms->names[vms->count++] = json_object_get_string(name);
 }
 
+// What VMs of a type do with the devices of a section.
+enum taking { TAKES, TAKES_AT_START, TAKES_NONE };
+static const struct {
+    const char *things;
+    enum taking taking[VM_CLOUD_HYPERVISOR + 1];
+} sections[] = {
+    [RULE_USB] = {"USB devices", {[VM_CLOUD_HYPERVISOR] = TAKES_NONE}},
+    [RULE_INPUT] = {"input devices", {[VM_CROSVM] = TAKES_AT_START, [VM_CLOUD_HYPERVISOR] = TAKES_NONE}},
+    [RULE_PCI] = {"PCI functions", {[VM_CROSVM] = TAKES_AT_START, [VM_CLOUD_HYPERVISOR] = TAKES_AT_START}},
+    [RULE_ACPI] = {"ACPI tables", {[VM_CLOUD_HYPERVISOR] = TAKES_NONE}},
+};
+
+static void check_vm_type(const struct config *config, const struct group *group, const struct vm_config *vm,
+                          enum rule_kind kind, struct config_report *report)
+{
+    const char *things = sections[kind].things, *type = vm_types[vm->type];
+    CLEANUP(text_clear) struct text name = {0};
+    text_add_safe(&name, vm->name, VM_NAME_SHOWN_MAX);
+    switch (sections[kind].taking[vm->type]) {
+    case TAKES_AT_START:
+        reader_add(&report->notes, "%s: %s: %s is a %s VM, which takes %s only at its start: ask for vmm_args",
+                   config->file, group->path, name.string, type, things);
+        break;
+    case TAKES_NONE:
+        reader_add(&report->warnings, "%s: %s: %s is a %s VM, which takes no %s", config->file, group->path,
+                   name.string, type, things);
+        break;
+    case TAKES:
+    default:
+        break;
+    }
+}
+
+// Whether QEMU is to get firmware files that the configuration does not name.
+static void check_firmware(const struct config *config, const struct group *group, struct config_report *report)
+{
+    if (group->auto_ovmf && (!config->ovmf_code || !config->ovmf_vars))
+        reader_add(&report->warnings,
+                   "%s: %s.autoOvmf: general.%s is missing: no arguments can be made for a VM that gets an NVIDIA "
+                   "display controller",
+                   config->file, group->path, config->ovmf_code ? "ovmfVars" : "ovmfCode");
+}
+
+static void check_list(const struct config *config, const struct group_list *list, enum rule_kind kind,
+                       struct config_report *report)
+{
+    for (size_t i = 0; i < list->count; i++) {
+        const struct group *group = &list->groups[i];
+        bool qemu = false;
+        for (size_t j = 0; j < group->vm_count && !group->disabled; j++) {
+            const struct vm_config *vm = config_vm(config, group->vms[j]);
+            check_vm_type(config, group, vm, kind, report);
+            qemu = qemu || vm->type == VM_QEMU;
+        }
+        if (qemu)
+            check_firmware(config, group, report);
+    }
+}
+
+// What the groups ask of VMs whose type cannot do it while they run, or at all.
+static void check_groups(const struct config *config, struct config_report *report)
+{
+    check_list(config, &config->usb, RULE_USB, report);
+    check_list(config, &config->input, RULE_INPUT, report);
+    check_list(config, &config->pci, RULE_PCI, report);
+    check_list(config, &config->acpi, RULE_ACPI, report);
+}
+
 struct config *config_parse(const char *file, const char *text, size_t length, struct config_report *report)
 {
     *report = (struct config_report){0};
@@ -215,6 +278,7 @@ struct config *config_parse(const char *file, const char *text, size_t length, s
     config_general_check(&top, config);
     if (report->errors.count > 0)
         return NULL;
+    check_groups(config, report);
     if (config->vm_count == 0)
         reader_warning(&top, "vms names no VM: nothing will be attached");
     return steal_pointer(&config);
@@ -227,6 +291,10 @@ void config_free(struct config *config)
     config_groups_clear(&config->usb);
     config_groups_clear(&config->input);
     config_groups_clear(&config->pci);
+    config_groups_clear(&config->acpi);
+    for (size_t i = 0; i < config->authorization.host_allow_count; i++)
+        rule_free(config->authorization.host_allow[i]);
+    free(config->authorization.host_allow);
     config_general_clear(config);
     for (size_t i = 0; i < config->vm_count; i++) {
         free(config->vms[i].name);
@@ -260,8 +328,7 @@ const struct vm_config *config_vm(const struct config *config, const char *name)
     return NULL;
 }
 
-// "vm1", or "vm1 or vm2" where people choose; free with free().
-static char *target_names(const struct group *group)
+char *config_group_vms(const struct group *group)
 {
     struct text text = {0};
     for (size_t i = 0; i < group->vm_count; i++) {
@@ -300,7 +367,7 @@ static void add_rules(struct text *text, const char *kind, const struct group_li
         if (group->disabled || group->allow_count == 0)
             continue;
         total += group->allow_count;
-        tally_add(tallies, &count, target_names(group), group->allow_count);
+        tally_add(tallies, &count, config_group_vms(group), group->allow_count);
     }
     if (total == 0)
         text_printf(text, "no %s allow rules", kind);
@@ -331,7 +398,7 @@ char *config_summary(const struct config *config)
     }
     for (size_t i = 0; i < config->input.count; i++) {
         const struct group *group = &config->input.groups[i];
-        CLEANUP(cleanup_free) char *names = target_names(group);
+        CLEANUP(cleanup_free) char *names = config_group_vms(group);
         if (group->all_inputs && !group->disabled)
             text_printf(&text, ", all input devices (%s)", names);
     }

@@ -21,7 +21,7 @@ struct vm_config {
     char *socket;
 };
 
-// One group of usbPassthrough, evdevPassthrough or pciPassthrough.
+// One group of usbPassthrough, evdevPassthrough, pciPassthrough or acpiPassthrough.
 struct group {
     char *path; // "usbPassthrough[0]", as errors and verdicts name it
     char *description;
@@ -70,9 +70,20 @@ struct api_config {
     uint64_t select_timeout; // µs to wait for a person's choice; UINT64_MAX: for ever
 };
 
+// usbAuthorization
+struct authorization_config {
+    bool enabled;
+    bool deauthorize_unmatched; // at the start: what no rule and no host_allow names loses the host's drivers
+    struct rule **host_allow;   // devices that the host may use
+    size_t host_allow_count;
+};
+
 struct config {
     char *file;
-    struct group_list usb, input, pci;
+    struct group_list usb, input, pci, acpi;
+    struct authorization_config authorization;
+    bool grant_access;           // a VM's user is given access to what QEMU opens by name
+    char *ovmf_code, *ovmf_vars; // files for vmm_args; NULL: not given
     struct vm_config *vms;
     size_t vm_count;
     struct api_config api;
@@ -87,7 +98,7 @@ struct config_messages {
 };
 struct config_report {
     struct config_messages errors;   // any: the file is refused
-    struct config_messages warnings; // unknown keys outside rules and groups, what is not served yet, …
+    struct config_messages warnings; // unknown keys outside rules and groups, what a VM cannot take, …
     struct config_messages notes;    // for debug: keys accepted and unused, rules that Python read otherwise
 };
 
@@ -97,6 +108,9 @@ struct config *config_parse(const char *file, const char *text, size_t length, s
 void config_free(struct config *config);
 void config_report_clear(struct config_report *report);
 DEFINE_CLEANUP(struct config *, cleanup_config, config_free)
+
+// The names of a group's VMs: "vm1", or "vm1 or vm2" where people choose; safe for logs. Free with free().
+char *config_group_vms(const struct group *group) CHECKED;
 
 // The VM of that name, or NULL.
 const struct vm_config *config_vm(const struct config *config, const char *name);

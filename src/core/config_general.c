@@ -16,6 +16,7 @@
 
 #define SOCKET_LENGTH_MAX (sizeof(((struct sockaddr_un *)0)->sun_path) - 1)
 #define STATE_LENGTH_MAX 4000 // room for the names of its copies
+#define FIRMWARE_LENGTH_MAX 4095
 #define ACCOUNT_LENGTH_MAX 255
 #define NUMBER_MAX (UINT32_MAX - 1) // the last one means "any" for ports and CIDs of vsock, and "none" for accounts
 #define CIDS_MAX 1024
@@ -366,7 +367,7 @@ static void read_api(const struct reader *value, const struct reader_key *key, v
         check_api(value, &draft->api);
 }
 
-// Paths of tools and firmware that are not needed.
+// Paths of tools that are not needed.
 static void read_unused(const struct reader *value, const struct reader_key *key, void *place)
 {
     (void)key;
@@ -378,8 +379,8 @@ static void read_unused(const struct reader *value, const struct reader_key *key
 // "general" while it is read.
 struct general_draft {
     struct api_draft api;
-    bool persistent;
-    char *state_path;
+    bool persistent, grant_access;
+    char *state_path, *ovmf_code, *ovmf_vars;
 };
 
 static const struct reader_key general_keys[] = {
@@ -389,17 +390,24 @@ static const struct reader_key general_keys[] = {
     {"modprobe", read_unused, 0, 0, 0},
     {"modinfo", read_unused, 0, 0, 0},
     {"crosvm", read_unused, 0, 0, 0},
-    {"ovmfCode", read_unused, 0, 0, 0},
-    {"ovmfVars", read_unused, 0, 0, 0},
+    {"grantAccess", reader_flag, offsetof(struct general_draft, grant_access), 0, 0},
+    {"ovmfCode", read_file_path, offsetof(struct general_draft, ovmf_code), 0, FIRMWARE_LENGTH_MAX},
+    {"ovmfVars", read_file_path, offsetof(struct general_draft, ovmf_vars), 0, FIRMWARE_LENGTH_MAX},
 };
 
 void config_general_read(const struct reader *value, const struct config_names *vms, struct config *config)
 {
-    struct general_draft draft = {{config->api, vms}, config->persistent, config->state_path};
+    struct general_draft draft = {.api = {config->api, vms},
+                                  .persistent = config->persistent,
+                                  .grant_access = config->grant_access,
+                                  .state_path = config->state_path};
     (void)reader_object(value, general_keys, LENGTH(general_keys), READER_WARN, &draft);
     config->api = draft.api.api;
     config->persistent = draft.persistent;
+    config->grant_access = draft.grant_access;
     config->state_path = draft.state_path;
+    config->ovmf_code = draft.ovmf_code;
+    config->ovmf_vars = draft.ovmf_vars;
 }
 
 void config_general_defaults(struct config *config)
@@ -412,6 +420,7 @@ void config_general_defaults(struct config *config)
                                       .port = API_PORT,
                                       .select_timeout = SELECT_SECONDS * UINT64_C(1000000)};
     config->persistent = true;
+    config->grant_access = true;
     config->state_path = string_copy(STATE_PATH);
 }
 
@@ -435,7 +444,8 @@ void config_general_clear(struct config *config)
     struct api_config *api = &config->api;
     for (size_t i = 0; i < api->cid_count; i++)
         cid_clear(&api->cids[i]);
-    char *const texts[] = {api->path, api->user, api->group, api->host, config->state_path};
+    char *const texts[] = {api->path,          api->user,         api->group,       api->host,
+                           config->state_path, config->ovmf_code, config->ovmf_vars};
     for (size_t i = 0; i < LENGTH(texts); i++)
         free(texts[i]);
     free(api->cids);

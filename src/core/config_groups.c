@@ -102,7 +102,7 @@ static void read_choices(const struct reader *value, const struct reader_key *ke
     }
 }
 
-static void read_rules(const struct reader *value, enum rule_kind kind, struct rule ***rules, size_t *rule_count)
+void config_groups_read_rules(const struct reader *value, enum rule_kind kind, struct rule ***rules, size_t *rule_count)
 {
     size_t count = reader_count(value);
     for (size_t i = 0; i < count; i++) {
@@ -119,14 +119,14 @@ static void read_allow(const struct reader *value, const struct reader_key *key,
 {
     (void)key;
     struct draft *draft = place;
-    read_rules(value, draft->kind, &draft->group.allow, &draft->group.allow_count);
+    config_groups_read_rules(value, draft->kind, &draft->group.allow, &draft->group.allow_count);
 }
 
 static void read_deny(const struct reader *value, const struct reader_key *key, void *place)
 {
     (void)key;
     struct draft *draft = place;
-    read_rules(value, draft->kind, &draft->group.deny, &draft->group.deny_count);
+    config_groups_read_rules(value, draft->kind, &draft->group.deny, &draft->group.deny_count);
 }
 
 static void read_prefix(const struct reader *value, const struct reader_key *key, void *place)
@@ -270,12 +270,4 @@ void config_groups_clear(struct group_list *list)
         group_clear(&list->groups[i]);
     free(list->groups);
     *list = (struct group_list){0};
-}
-
-bool config_groups_enabled(const struct group_list *list)
-{
-    for (size_t i = 0; i < list->count; i++)
-        if (!list->groups[i].disabled)
-            return true;
-    return false;
 }

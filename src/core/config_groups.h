@@ -18,5 +18,6 @@ char *config_names_unknown(const struct config_names *vms, const char *name) CHE
 void config_groups_read(const struct reader *reader, const struct config_names *vms, enum rule_kind kind,
                         struct group_list *list);
 void config_groups_clear(struct group_list *list);
-// Whether there is a group that is not disabled.
-bool config_groups_enabled(const struct group_list *list);
+// Reads a list of rules and adds those that are not disabled to RULES, which the caller owns.
+void config_groups_read_rules(const struct reader *value, enum rule_kind kind, struct rule ***rules,
+                              size_t *rule_count);

@@ -12,6 +12,9 @@ enum device_kind { DEVICE_USB, DEVICE_INPUT, DEVICE_PCI };
 
 enum usb_speed { SPEED_UNKNOWN, SPEED_LOW, SPEED_FULL, SPEED_HIGH, SPEED_SUPER };
 
+// Of a PCI function's configuration header: those of a bridge to another bus have a form of their own.
+enum pci_header { HEADER_UNKNOWN, HEADER_ORDINARY, HEADER_BUS_BRIDGE };
+
 enum usb_removable { REMOVABLE_UNKNOWN, REMOVABLE_FIXED, REMOVABLE_REMOVABLE };
 
 #define DEVICE_INTERFACES_MAX 256
@@ -47,6 +50,12 @@ struct device {
     char *path_tag;    // input: ID_PATH_TAG
     char **properties; // input: udev properties as "NAME=value"
     size_t property_count;
+    uint16_t subsystem_vendor_id, subsystem_id; // PCI
+    enum pci_header header;
+    char *driver;          // PCI: the driver that was bound when it was read; no part of the value, not compared
+    int iommu_group;       // PCI: its number, -1 for none
+    struct device **peers; // PCI: the other functions of its IOMMU group, also bridges; they have no peers themselves
+    size_t peer_count;
     char *host_use; // why the host lives on it ("/home is mounted from it"); NULL: it does not
     unsigned references;
 };
@@ -60,11 +69,18 @@ DEFINE_CLEANUP(struct device *, cleanup_device, device_release)
 // True when policy and attachment could see a difference (references are not looked at).
 bool device_equal(const struct device *a, const struct device *b);
 
+// A hub, or anything else that says so in one of its interfaces as well: never passed.
 bool device_is_hub(const struct device *device);
+// A hub and nothing else, as far as it says: what a driver may be bound to that brings no input, disk or network.
+bool device_is_only_hub(const struct device *device) CHECKED;
+// A PCI bridge of whatever kind, as that to the ISA bus (LPC): the base class says so. None is ever passed.
+bool device_is_bridge(const struct device *device) CHECKED;
+// A bridge to another PCI bus or to CardBus. The kernel lets it keep its driver when its IOMMU group goes to a VM.
+bool device_is_bus_bridge(const struct device *device) CHECKED;
 
 // "0000:00:14.3" of a PCI function, else NULL; borrowed.
 const char *device_pci_address(const struct device *device) CHECKED;
-// The full form of a PCI address, of which the domain may be missing, or NULL; free with free().
+// The full form of a PCI address, of which the domain may be missing or have up to 8 digits, or NULL; free with free().
 char *device_parse_pci_address(const char *text) CHECKED;
 
 // What people call it: "QEMU USB Mouse (0627:0001, 1-3)"; safe for logs. Free with free().

@@ -1,6 +1,7 @@
 // A device as JSON, and back.
 #include "core/device_json.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -13,6 +14,7 @@
 #define STRING_SHOWN_MAX 1000
 #define STRING_LENGTH_MAX 4096
 #define PROPERTIES_MAX 256
+#define PEERS_MAX 256
 #define NUMBER_MAX 65535
 #define COMPLAINTS_MAX 8
 
@@ -128,18 +130,44 @@ static void input_to_json(struct json_object *object, const struct device *devic
     add_reported(object, device);
 }
 
-static void pci_to_json(struct json_object *object, const struct device *device)
+// As udev has the ids of PCI functions, and with it the Python vhotplug.
+static void add_pci_id(struct json_object *object, const char *name, unsigned id)
+{
+    char digits[16];
+    (void)snprintf(digits, sizeof digits, "%04X", id);
+    json_object_object_add(object, name, json_object_new_string(digits));
+}
+
+static void function_to_json(struct json_object *object, const struct device *device)
 {
     add_string(object, "address", device_pci_address(device));
-    add_id(object, "vid", device->vendor_id);
-    add_id(object, "did", device->product_id);
+    add_string(object, "driver", device->driver);
+    add_number(object, "vendor_id", device->vendor_id);
+    add_number(object, "device_id", device->product_id);
+    add_pci_id(object, "vid", device->vendor_id);
+    add_pci_id(object, "did", device->product_id);
     add_names(object, device);
+    add_string(object, "device_name", json_member_string(object, "product_name"));
     add_number(object, "pci_class", device->class);
     add_number(object, "pci_subclass", device->subclass);
     add_number(object, "pci_prog_if", device->protocol);
-    add_string(object, "driver", device->driver_count > 0 ? device->drivers[0] : NULL);
-    add_list(object, "drivers", device->drivers, device->driver_count);
+    add_pci_id(object, "pci_subsystem_vendor_id", device->subsystem_vendor_id);
+    add_pci_id(object, "pci_subsystem_id", device->subsystem_id);
     add_reported(object, device);
+}
+
+static void pci_to_json(struct json_object *object, const struct device *device)
+{
+    function_to_json(object, device);
+    bool grouped = device->iommu_group >= 0;
+    json_object_object_add(object, "iommu_group", grouped ? json_object_new_int64(device->iommu_group) : NULL);
+    struct json_object *peers = json_object_new_array();
+    for (size_t i = 0; i < device->peer_count; i++) {
+        struct json_object *peer = json_object_new_object();
+        function_to_json(peer, device->peers[i]);
+        json_object_array_add(peers, peer);
+    }
+    json_object_object_add(object, "peers", peers);
 }
 
 struct json_object *device_to_json(const struct device *device)
@@ -159,9 +187,10 @@ struct draft {
     struct device *device;
     unsigned kind, speed, removable;
     unsigned vendor_id, product_id, bus, address, root_port, class, subclass, protocol;
+    unsigned subsystem_vendor_id, subsystem_id;
     bool has_root_port;
     char *vendor_name, *product_name, *name; // NAME: of an input device
-    char *port_path, *address_text, *driver;
+    char *port_path, *address_text;
 };
 
 // The text, or NULL with an error, or NULL because it is empty, which is as good as absent.
@@ -213,6 +242,15 @@ static void read_root_port(const struct reader *value, const struct reader_key *
     struct draft *draft = place;
     read_number(value, key, &draft->root_port);
     draft->has_root_port = true;
+}
+
+// A number, as the API has it, or hex digits, as people write it.
+static void read_pci_id(const struct reader *value, const struct reader_key *key, void *place)
+{
+    if (json_object_is_type(value->value, json_type_int))
+        reader_number(value, key, place);
+    else
+        reader_hex(value, key, place);
 }
 
 static void read_word(const struct reader *value, const char *const *words, size_t count, unsigned *place)
@@ -401,14 +439,13 @@ static void read_port_path(const struct reader *value, const struct reader_key *
 #define DEVICE_TEXT(member) read_device_text, 0, offsetof(struct device, member), 0
 #define TEXT(member) read_text, PLACE(member), 0, 0
 #define ID(member) reader_hex, PLACE(member), 0, 0
+#define PCI_ID(member) read_pci_id, PLACE(member), 0, UINT16_MAX
 #define BYTE(member) read_number, PLACE(member), 0, 255
 #define NUMBER(member) read_number, PLACE(member), 0, NUMBER_MAX
 
 // Of two names of a member, the later counts.
 static const struct reader_key common_keys[] = {
     {"device_node", DEVICE_TEXT(node)},
-    {"vendor_id", ID(vendor_id)},
-    {"vid", ID(vendor_id)},
     {"vendor_name", TEXT(vendor_name)},
     {"product_name", TEXT(product_name)},
     {"vendor_reported", DEVICE_TEXT(vendor_reported)},
@@ -416,6 +453,8 @@ static const struct reader_key common_keys[] = {
     {"host_use", DEVICE_TEXT(host_use)},
 };
 static const struct reader_key usb_keys[] = {
+    {"vendor_id", ID(vendor_id)},
+    {"vid", ID(vendor_id)},
     {"product_id", ID(product_id)},
     {"pid", ID(product_id)},
     {"interfaces", read_interfaces, 0, 0, 0},
@@ -434,26 +473,27 @@ static const struct reader_key usb_keys[] = {
     {"drivers", read_drivers, 0, 0, 0},
 };
 static const struct reader_key input_keys[] = {
+    {"vendor_id", ID(vendor_id)},
+    {"vid", ID(vendor_id)},
     {"product_id", ID(product_id)},
     {"pid", ID(product_id)},
     {"name", TEXT(name)},
     {"path_tag", DEVICE_TEXT(path_tag)},
     {"properties", read_properties, 0, 0, 0},
 };
-static const struct reader_key pci_keys[] = {
-    {"device_id", ID(product_id)},       {"did", ID(product_id)},
-    {"device_name", TEXT(product_name)}, {"address", read_pci_address, PLACE(address_text), 0, 0},
-    {"pci_class", BYTE(class)},          {"pci_subclass", BYTE(subclass)},
-    {"pci_prog_if", BYTE(protocol)},     {"driver", TEXT(driver)},
-    {"drivers", read_drivers, 0, 0, 0},
-};
-static const struct {
-    const struct reader_key *keys;
-    size_t count;
-} kinds[] = {
-    [DEVICE_USB] = {usb_keys, LENGTH(usb_keys)},
-    [DEVICE_INPUT] = {input_keys, LENGTH(input_keys)},
-    [DEVICE_PCI] = {pci_keys, LENGTH(pci_keys)},
+static const struct reader_key function_keys[] = {
+    {"vendor_id", PCI_ID(vendor_id)},
+    {"vid", ID(vendor_id)},
+    {"device_id", PCI_ID(product_id)},
+    {"did", ID(product_id)},
+    {"device_name", TEXT(product_name)},
+    {"address", read_pci_address, PLACE(address_text), 0, 0},
+    {"pci_class", BYTE(class)},
+    {"pci_subclass", BYTE(subclass)},
+    {"pci_prog_if", BYTE(protocol)},
+    {"pci_subsystem_vendor_id", ID(subsystem_vendor_id)},
+    {"pci_subsystem_id", ID(subsystem_id)},
+    {"driver", DEVICE_TEXT(driver)},
 };
 
 // Reads the members that the table KEYS names. Others are no business of ours: the API's lists have more.
@@ -528,11 +568,8 @@ static void settle_pci(struct draft *draft)
 {
     struct device *device = draft->device;
     device->key = draft->address_text ? string_printf("pci:%s", draft->address_text) : string_copy("pci");
-    if (!draft->driver || device->driver_count > 0)
-        return;
-    free(device->drivers);
-    device->drivers = memory_new(1, sizeof *device->drivers);
-    device->drivers[device->driver_count++] = steal_pointer(&draft->driver);
+    device->subsystem_vendor_id = (uint16_t)draft->subsystem_vendor_id;
+    device->subsystem_id = (uint16_t)draft->subsystem_id;
 }
 
 static void settle(struct json_object *value, struct draft *draft)
@@ -558,8 +595,7 @@ static void settle(struct json_object *value, struct draft *draft)
 
 static void draft_clear(struct draft *draft)
 {
-    char *const texts[] = {draft->vendor_name, draft->product_name, draft->name,
-                           draft->port_path,   draft->address_text, draft->driver};
+    char *const texts[] = {draft->vendor_name, draft->product_name, draft->name, draft->port_path, draft->address_text};
     for (size_t i = 0; i < LENGTH(texts); i++)
         free(texts[i]);
     device_release(draft->device);
@@ -576,6 +612,60 @@ static char *complaints(const struct config_messages *errors)
     return text_take(&text);
 }
 
+// Another function of the IOMMU group. Like it, but it has no peers of its own.
+static void read_peer(const struct reader *item, struct device *device)
+{
+    CLEANUP(draft_clear) struct draft draft = {.kind = DEVICE_PCI, .device = device_new(DEVICE_PCI)};
+    if (!json_object_is_type(item->value, json_type_object)) {
+        reader_error(item, "must be an object in { }");
+        return;
+    }
+    read_members(item, common_keys, LENGTH(common_keys), &draft);
+    read_members(item, function_keys, LENGTH(function_keys), &draft);
+    settle(item->value, &draft);
+    draft.device->iommu_group = device->iommu_group;
+    device->peers[device->peer_count++] = steal_pointer(&draft.device);
+}
+
+static void read_peers(const struct reader *value, const struct reader_key *key, void *place)
+{
+    struct device *device = ((struct draft *)place)->device;
+    (void)key;
+    size_t count = reader_count(value);
+    if (count > PEERS_MAX) {
+        reader_error(value, "has more than %d items", PEERS_MAX);
+        return;
+    }
+    device->peers = memory_new(count, sizeof(struct device *));
+    for (size_t i = 0; i < count; i++) {
+        struct reader item = reader_item(value, i);
+        read_peer(&item, device);
+    }
+}
+
+static void read_iommu_group(const struct reader *value, const struct reader_key *key, void *place)
+{
+    struct draft *draft = place;
+    unsigned number = 0;
+    read_number(value, key, &number);
+    draft->device->iommu_group = (int)number;
+}
+
+static const struct reader_key group_keys[] = {
+    {"iommu_group", read_iommu_group, 0, 0, INT_MAX},
+    {"peers", read_peers, 0, 0, 0},
+};
+
+// What devices of each kind have apart from the common keys.
+static const struct {
+    const struct reader_key *keys;
+    size_t count;
+} kinds[] = {
+    [DEVICE_USB] = {usb_keys, LENGTH(usb_keys)},
+    [DEVICE_INPUT] = {input_keys, LENGTH(input_keys)},
+    [DEVICE_PCI] = {function_keys, LENGTH(function_keys)},
+};
+
 static void read_device(const struct reader *reader, struct draft *draft)
 {
     static const struct reader_key kind = {"kind", read_kind, PLACE(kind), 0, 0};
@@ -587,8 +677,11 @@ static void read_device(const struct reader *reader, struct draft *draft)
     bool kind_wrong = reader->report->errors.count > 0;
     draft->device = device_new((enum device_kind)draft->kind);
     read_members(reader, common_keys, LENGTH(common_keys), draft);
-    if (!kind_wrong)
-        read_members(reader, kinds[draft->kind].keys, kinds[draft->kind].count, draft);
+    if (kind_wrong)
+        return;
+    read_members(reader, kinds[draft->kind].keys, kinds[draft->kind].count, draft);
+    if (draft->kind == DEVICE_PCI)
+        read_members(reader, group_keys, LENGTH(group_keys), draft);
 }
 
 struct device *device_from_json(struct json_object *value, char **error)

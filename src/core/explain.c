@@ -126,18 +126,92 @@ static struct json_object *groups_json(const struct config *config, const struct
     return array;
 }
 
+// The other functions of the IOMMU group, and what the rules want of each.
+static struct json_object *peers_json(const struct config *config, const struct device *device)
+{
+    size_t count = device->peer_count + 1;
+    CLEANUP(cleanup_free) struct policy_member *members = memory_new(count, sizeof(*members));
+    struct json_object *array = json_object_new_array();
+    policy_members(config, device, members);
+    for (size_t i = 1; i < count; i++) {
+        const struct policy_member *member = &members[i];
+        struct json_object *object = json_object_new_object();
+        CLEANUP(cleanup_free) char *title = device_title(member->device);
+        CLEANUP(cleanup_free) char *vms = member->group ? config_group_vms(member->group) : NULL;
+        add_text(object, "address", device_pci_address(member->device));
+        add_text(object, "title", title);
+        add_flag(object, "bridge", device_is_bridge(member->device));
+        add_flag(object, "bound", !device_is_bus_bridge(member->device));
+        add_text(object, "host_use", member->device->host_use);
+        add_text(object, "vms", vms);
+        add_text(object, "path", member->rule ? member->rule->path : NULL);
+        add_flag(object, "added", member->added);
+        json_object_array_add(array, object);
+    }
+    return array;
+}
+
+static void add_iommu_group(struct json_object *object, const struct config *config, const struct device *device)
+{
+    bool grouped = device->iommu_group >= 0;
+    json_object_object_add(object, "iommu_group", grouped ? json_object_new_int64(device->iommu_group) : NULL);
+    json_object_object_add(object, "peers", peers_json(config, device));
+}
+
+// Whether the host may use the device itself, and why; free with free().
+static char *host_reason(const struct device *device, const struct verdict *verdict, const struct rule *rule,
+                         bool *authorized)
+{
+    *authorized = true;
+    if (device_is_only_hub(device))
+        return string_copy("hubs are always authorized");
+    if (device->host_use)
+        return string_printf("the host lives on it: %s", device->host_use);
+    if (rule && verdict->kind != VERDICT_ALLOWED)
+        return string_printf("allowed by %s", rule->path);
+    *authorized = false;
+    if (rule)
+        return string_printf("a VM is to have it: it is the host's by %s once a person has detached it", rule->path);
+    if (device_is_hub(device))
+        return string_copy("it says that it is a hub and something else, and no rule of usbAuthorization.hostAllow "
+                           "names it: when it is plugged it stays unauthorized");
+    if (verdict->kind == VERDICT_ALLOWED)
+        return string_copy("no rule of usbAuthorization.hostAllow names it: it is authorized only while a VM has it");
+    return string_copy("no rule of usbAuthorization.hostAllow names it: when it is plugged it stays unauthorized");
+}
+
+static void add_host(struct json_object *object, const struct config *config, const struct device *device,
+                     const struct verdict *verdict)
+{
+    const struct authorization_config *authorization = &config->authorization;
+    struct json_object *host = json_object_new_object(), *rules = json_object_new_array();
+    CLEANUP(rule_subject_clear) struct rule_subject subject;
+    const struct rule *rule;
+    bool authorized;
+    (void)policy_host_allows(config, device, &rule);
+    CLEANUP(cleanup_free) char *reason = host_reason(device, verdict, rule, &authorized);
+    rule_subject_init(&subject, device);
+    (void)add_rules(rules, authorization->host_allow, authorization->host_allow_count, false, &subject);
+    add_flag(host, "authorized", authorized);
+    add_text(host, "reason", reason);
+    json_object_object_add(host, "rules", rules);
+    json_object_object_add(object, "host", host);
+}
+
 static bool is_choice(const struct verdict *verdict)
 {
     return verdict->kind == VERDICT_ALLOWED && verdict->group->vm_count > 1;
 }
 
-static const char *verdict_word(const struct verdict *verdict)
+static const char *verdict_word(const struct device *device, const struct verdict *verdict)
 {
     switch (verdict->kind) {
     case VERDICT_DENIED:
         return "deny";
     case VERDICT_HUB:
-        return "hub";
+        return device_is_bridge(device) ? "bridge" : "hub";
+    case VERDICT_SHARED:
+        return "shared";
     case VERDICT_HOST:
         return "host";
     case VERDICT_ALLOWED:
@@ -161,12 +235,24 @@ static void add_verdict(struct json_object *object, const struct config *config,
 {
     bool attach = verdict->kind == VERDICT_ALLOWED && !is_choice(verdict);
     const struct group *first = policy_groups(config, device)->groups;
-    add_text(object, "verdict", verdict_word(verdict));
+    add_text(object, "verdict", verdict_word(device, verdict));
     json_object_object_add(object, "vm", attach ? json_object_new_string(verdict->group->vms[0]) : NULL);
     json_object_object_add(object, "allowed_vms", vms_json(verdict));
     add_index(object, "group", verdict->group, verdict->group ? (size_t)(verdict->group - first) : 0);
     add_index(object, "rule", verdict->rule, verdict->rule ? verdict->rule->index : 0);
     add_text(object, "reason", verdict->reason);
+}
+
+static void add_steps(struct json_object *object, const struct config *config, const struct device *device,
+                      const struct verdict *verdict)
+{
+    // Of a hub no rule is asked.
+    bool none = verdict->kind == VERDICT_HUB;
+    json_object_object_add(object, "groups", none ? json_object_new_array() : groups_json(config, device));
+    if (device->kind == DEVICE_PCI)
+        add_iommu_group(object, config, device);
+    if (device->kind == DEVICE_USB && config->authorization.enabled)
+        add_host(object, config, device, verdict);
 }
 
 static struct json_object *verdict_json(const struct config *config, const struct device *device, bool steps)
@@ -175,10 +261,8 @@ static struct json_object *verdict_json(const struct config *config, const struc
     struct verdict verdict;
     policy_decide(config, device, &verdict);
     add_verdict(object, config, device, &verdict);
-    // Of a hub no rule is asked.
-    bool none = verdict.kind == VERDICT_HUB;
     if (steps)
-        json_object_object_add(object, "groups", none ? json_object_new_array() : groups_json(config, device));
+        add_steps(object, config, device, &verdict);
     verdict_clear(&verdict);
     return object;
 }

@@ -20,6 +20,7 @@ struct operation {
     struct device *device;        // ATTACH: a reference of the operation's own; else NULL
     char object[OBJECT_NAME_MAX]; // DETACH: the object as the VM listed it
     char bus_prefix[VM_NAME_MAX]; // ATTACH of input: the ports to use, "" for any
+    bool root_bus;                // ATTACH of PCI: on the machine's own bus, as its group asks
 };
 
 void operation_clear(struct operation *operation);
@@ -32,6 +33,7 @@ enum result_kind {
     RESULT_PENDING, // DETACH: the guest was asked and has not let go yet
     RESULT_LOST,    // the connection ended in between: it may or may not have been done
     RESULT_GONE,    // ATTACH: the device is not there any more
+    RESULT_FIXED,   // DETACH: as REFUSED, and it stays in as long as this process of the VM runs
 };
 
 // One thing in a VM that is, or may be, a host device.
@@ -42,6 +44,7 @@ struct attachment {
     bool leaving;                   // asked to go, not gone yet
     bool dead;                      // the VM itself says that its device has gone
     unsigned bus, address;          // not ours: the USB address it was given, 0 if not known
+    char pci[20];                   // not ours: the PCI address it was given, "0000:01:00.0", "" if not known
     uint16_t vendor_id, product_id; // what the VM says it is, 0 if it does not
 };
 

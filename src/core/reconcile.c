@@ -46,6 +46,7 @@ void reconcile_configure(struct reconcile *reconcile, const struct config *confi
         device_record_reconsider(reconcile->devices[i]);
         device_record_retry(reconcile->devices[i], true, now);
     }
+    reconcile_remove_again(reconcile, NULL, now);
 }
 
 bool reconcile_needs_vm(const struct reconcile *reconcile, const char *name)
@@ -68,8 +69,12 @@ void reconcile_device(struct reconcile *reconcile, struct device *device, bool p
         gone(reconcile, record, now);
         record = NULL;
     }
-    if (record && device_equal(record->device, device))
+    if (record && device_equal(record->device, device)) { // but for its driver, which is shown and decides nothing
+        struct device *before = record->device;
+        record->device = device_reference(device);
+        device_release(before);
         return;
+    }
     reconcile->dirty = true;
     if (record)
         device_record_change(reconcile, record, device, now);
@@ -135,6 +140,12 @@ void reconcile_result(struct reconcile *reconcile, const char *name, const struc
     struct vm_record *vm = heard_of(reconcile, name);
     if (vm)
         vm_record_result(reconcile, vm, result, now);
+}
+
+bool reconcile_flies(const struct reconcile *reconcile, const char *name, uint64_t serial)
+{
+    const struct vm_record *vm = vm_record_find(reconcile, name);
+    return vm && vm->flight.busy && !vm->flight.orphan && vm->flight.serial == serial;
 }
 
 bool reconcile_next(struct reconcile *reconcile, uint64_t now, struct output *output)

@@ -49,6 +49,7 @@ struct output {
     const char *reason;         // DEVICE, VM (may be ""), NOTE: the text
     bool gone;                  // DEVICE: it was unplugged; state is what it last was
     bool plugged;               // DEVICE: it came while we listened, as against found by the first scan
+    bool rests;                 // DEVICE: no VM has it for sure, and none gets it without further news
 };
 
 struct reconcile;
@@ -84,6 +85,8 @@ void reconcile_vm_silent(struct reconcile *reconcile, const char *vm, const char
 // Something in the VM changed by itself: look again.
 void reconcile_vm_news(struct reconcile *reconcile, const char *vm, uint64_t now);
 void reconcile_result(struct reconcile *reconcile, const char *vm, const struct result *result, uint64_t now);
+// Whether that operation of VM is in flight for the process that still serves it; else its result tells nothing.
+bool reconcile_flies(const struct reconcile *reconcile, const char *vm, uint64_t serial) CHECKED;
 
 // The next thing to do at this time; false when there is none. Call until false after every event
 // and at every deadline.
@@ -104,10 +107,10 @@ const struct choices *reconcile_choices(const struct reconcile *reconcile) CHECK
 char *reconcile_attach(struct reconcile *reconcile, uint64_t instance, const char *vm, uint64_t now) CHECKED;
 char *reconcile_detach(struct reconcile *reconcile, uint64_t instance, uint64_t now) CHECKED;
 
-// The USB devices of VM (NULL: of all VMs) leave it, but those whose group says skipOnSuspend, and none
-// goes in until resumed. NULL or why not, as above.
-char *reconcile_suspend(struct reconcile *reconcile, const char *vm, uint64_t now) CHECKED;
-char *reconcile_resume(struct reconcile *reconcile, const char *vm, uint64_t now) CHECKED;
+// The devices of that kind (USB, PCI) of VM (NULL: of all VMs) leave it, but those whose group says
+// skipOnSuspend, and none goes in until resumed. NULL or why not, as above.
+char *reconcile_suspend(struct reconcile *reconcile, enum device_kind kind, const char *vm, uint64_t now) CHECKED;
+char *reconcile_resume(struct reconcile *reconcile, enum device_kind kind, const char *vm, uint64_t now) CHECKED;
 
 // A device as it stands. Borrowed until the next call of any reconcile function, but for the owned.
 struct device_status {
@@ -124,9 +127,15 @@ struct device_status {
 };
 // Which VMs are meant.
 typedef bool reconcile_those(const void *user, const char *vm);
-// Whether one of those VMs has the device, may have it, or is where a person wants it.
+// Whether one of those VMs has the device or, of a PCI function, another of its IOMMU group, may have it, or is
+// where a person wants it.
 bool reconcile_device_is_of(const struct reconcile *reconcile, uint64_t instance, reconcile_those *those,
                             const void *user) CHECKED;
+// Why a device cannot be given to VM at its start: another VM or another tool has it or another function of its
+// IOMMU group, or may have. NULL: it can; free with free().
+char *reconcile_taken(const struct reconcile *reconcile, uint64_t instance, const char *vm) CHECKED;
+// Whether the first scan of the host is complete.
+bool reconcile_is_scanned(const struct reconcile *reconcile) CHECKED;
 size_t reconcile_device_count(const struct reconcile *reconcile) CHECKED;
 // INDEX counts from 0 in order of arrival. Clear with device_status_clear.
 void reconcile_device_status(const struct reconcile *reconcile, size_t index, struct device_status *status);
@@ -136,10 +145,10 @@ struct vm_status {
     const char *name;
     enum vm_type type;
     enum vm_state state;
-    const char *why; // SILENT: why; else ""
-    bool known;      // false: it is not known yet whether it runs
-    bool configured; // false: the configuration no longer names it
-    bool suspended;
+    const char *why;   // SILENT: why; else ""
+    bool known;        // false: it is not known yet whether it runs
+    bool configured;   // false: the configuration no longer names it
+    bool suspended;    // devices of some kind stay out of it
     uint64_t instance; // of its process, 0 if it does not run or cannot be told
     size_t attached;   // devices in it
     size_t waiting;    // devices that are to be in it and are not

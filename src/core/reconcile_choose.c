@@ -118,8 +118,8 @@ static bool asks(const struct reconcile *reconcile, struct device_record *record
     if (record->selection == SELECTION_OVER)
         return false;
     // What is plugged while its VM is suspended has most likely been in it.
-    bool returns =
-        record->selection == SELECTION_NONE && otherwise->suspended && string_equal(record->chosen, otherwise->name);
+    bool returns = record->selection == SELECTION_NONE && otherwise->suspended[DEVICE_USB] &&
+                   string_equal(record->chosen, otherwise->name);
     // The API tells clients of USB devices only: nobody would hear the question.
     bool may = reconcile->config->api.enabled && record->plugged && record->device->kind == DEVICE_USB &&
                group->vm_count > 1 && !returns;
@@ -130,13 +130,25 @@ static bool asks(const struct reconcile *reconcile, struct device_record *record
     return may && now < device_record_selects_until(reconcile, record);
 }
 
+// Where another function of its IOMMU group is, or is to be; NULL: nowhere.
+static struct vm_record *companion(const struct reconcile *reconcile, const struct device_record *record,
+                                   const struct group *group)
+{
+    struct vm_record *vm = NULL;
+    for (size_t i = 0; i < reconcile->device_count && !vm; i++)
+        if (device_record_shares(record, reconcile->devices[i]->device))
+            vm = holder(reconcile, reconcile->devices[i], group);
+    return vm;
+}
+
 // What a person said of this very plug, else what is so already; NULL: neither tells.
 static struct vm_record *known(const struct reconcile *reconcile, const struct device_record *record,
                                const struct group *group)
 {
     if (record->picked && group_names(group, record->picked))
         return vm_record_find(reconcile, record->picked);
-    return holder(reconcile, record, group);
+    struct vm_record *vm = holder(reconcile, record, group);
+    return vm ? vm : companion(reconcile, record, group);
 }
 
 // The VM that was chosen last, else the first.

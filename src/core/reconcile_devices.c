@@ -165,8 +165,7 @@ void device_record_fail(struct reconcile *reconcile, struct device_record *recor
 // Whether its VM is suspended, and it with it.
 static bool is_suspended(const struct device_record *record, const struct vm_record *vm)
 {
-    return vm && vm->suspended && record->device->kind == DEVICE_USB &&
-           !device_record_verdict(record)->group->skip_on_suspend;
+    return vm && vm->suspended[record->device->kind] && !device_record_verdict(record)->group->skip_on_suspend;
 }
 
 void device_record_update(struct reconcile *reconcile, struct device_record *record, uint64_t now)
@@ -258,23 +257,12 @@ static bool judge_holders(const struct reconcile *reconcile, struct device_recor
     return false;
 }
 
-// What another tool has given to a VM under the address of this device.
+// What another tool has given to a VM.
 static bool judge_foreign(const struct reconcile *reconcile, struct device_record *record)
 {
-    const struct device *device = record->device;
-    if (device->kind != DEVICE_USB || !device->address)
-        return false;
-    for (size_t v = 0; v < reconcile->vm_count; v++) {
-        const struct vm_record *vm = reconcile->vms[v];
-        for (size_t i = 0; i < vm->holding_count; i++) {
-            const struct attachment *attachment = &vm->holdings[i].attachment;
-            if (attachment->ours || attachment->bus != device->bus || attachment->address != device->address)
-                continue;
-            set(&record->now, STATE_WAITS, WHY_FOREIGN, vm, attachment->object);
-            return true;
-        }
-    }
-    return false;
+    const char *object;
+    const struct vm_record *vm = reconcile_foreign(reconcile, record->device, NULL, &object);
+    return vm && set(&record->now, STATE_WAITS, WHY_FOREIGN, vm, object);
 }
 
 static bool has_old(const struct vm_record *vm, const struct device *device)
@@ -290,8 +278,9 @@ static bool has_old(const struct vm_record *vm, const struct device *device)
 static bool judge_vm(const struct vm_record *vm, struct device_record *record)
 {
     struct saying *now = &record->now;
-    if (record->device->kind == DEVICE_INPUT && vm->type != VM_QEMU)
-        return set(now, STATE_WAITS, WHY_AT_START, vm, NULL);
+    static const char *const at_start[] = {[DEVICE_INPUT] = "input devices", [DEVICE_PCI] = "PCI functions"};
+    if (record->device->kind != DEVICE_USB && vm->type != VM_QEMU)
+        return set(now, STATE_WAITS, WHY_AT_START, vm, at_start[record->device->kind]);
     if (vm->type == VM_CLOUD_HYPERVISOR)
         return set(now, STATE_WAITS, WHY_UNSERVED, vm, "cloud-hypervisor");
     if (!vm->known)
@@ -305,6 +294,12 @@ static bool judge_vm(const struct vm_record *vm, struct device_record *record)
     return false;
 }
 
+// PCI functions go in by the order of the rules, and with their IOMMU group: all must be known.
+static bool is_early(const struct reconcile *reconcile, const struct device_record *record)
+{
+    return record->device->kind == DEVICE_PCI && !reconcile->scanned;
+}
+
 static bool judge_rest(const struct reconcile *reconcile, const struct vm_record *vm, struct device_record *record,
                        const struct vm_record *unlisted)
 {
@@ -316,9 +311,11 @@ static bool judge_rest(const struct reconcile *reconcile, const struct vm_record
         return set(now, STATE_WAITS, WHY_UNLISTED, unlisted, NULL);
     if (!vm->heard)
         return set(now, STATE_WAITS, WHY_STARTING, vm, NULL);
+    if (is_early(reconcile, record))
+        return set(now, STATE_WAITS, WHY_SCAN, NULL, NULL);
     if (has_old(vm, record->device))
         return set(now, STATE_WAITS, WHY_OLD, vm, NULL);
-    return judge_foreign(reconcile, record);
+    return judge_foreign(reconcile, record) || device_record_judge_group(reconcile, record);
 }
 
 // A device that no VM shall have now.
@@ -344,7 +341,7 @@ void device_record_judge(const struct reconcile *reconcile, struct device_record
     const struct vm_record *unlisted = gate(reconcile, record);
     struct saying *now = &record->now;
     record->ready = false;
-    record->gated = unlisted != NULL;
+    record->gated = unlisted || is_early(reconcile, record);
     const struct holding *keeper = wanted ? device_record_keeper(wanted, record) : NULL;
     if (keeper && !keeper->asked) {
         set(now, STATE_ATTACHED, WHY_VERDICT, wanted, verdict->reason);

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "core/reconcile_private.h"
+#include "util/text.h"
 
 struct device_record *device_record_find(const struct reconcile *reconcile, uint64_t instance)
 {
@@ -76,4 +77,37 @@ bool device_record_flies(const struct vm_record *vm, const struct device_record 
 const struct verdict *device_record_verdict(const struct device_record *record)
 {
     return record->held ? &record->verdict_held : &record->verdict;
+}
+
+bool device_record_shares(const struct device_record *record, const struct device *other)
+{
+    const struct device *device = record->device;
+    return device->kind == DEVICE_PCI && other->kind == DEVICE_PCI && device->iommu_group >= 0 &&
+           device->iommu_group == other->iommu_group && device->instance != other->instance;
+}
+
+// Whether an object of another tool has the address of the device.
+static bool is_at(const struct attachment *attachment, const struct device *device)
+{
+    if (attachment->ours)
+        return false;
+    if (device->kind == DEVICE_PCI)
+        return string_equal(attachment->pci, device_pci_address(device));
+    return device->kind == DEVICE_USB && device->address && attachment->bus == device->bus &&
+           attachment->address == device->address;
+}
+
+const struct vm_record *reconcile_foreign(const struct reconcile *reconcile, const struct device *device,
+                                          const struct vm_record *except, const char **object)
+{
+    for (size_t v = 0; v < reconcile->vm_count; v++) {
+        const struct vm_record *vm = reconcile->vms[v];
+        for (size_t i = 0; i < vm->holding_count && vm != except; i++) {
+            if (!is_at(&vm->holdings[i].attachment, device))
+                continue;
+            *object = vm->holdings[i].attachment.object;
+            return vm;
+        }
+    }
+    return NULL;
 }

@@ -44,6 +44,7 @@ bool reconcile_pop(struct reconcile *reconcile, struct output *output)
     output->reason = message->reason;
     output->gone = message->gone;
     output->plugged = message->plugged;
+    output->rests = message->rests;
     return true;
 }
 
@@ -68,15 +69,22 @@ static const struct phrase phrases[] = {
     [WHY_VERDICT] = {"", false, "", true, ""},
     [WHY_IGNORED] = {"it was there before vhotplug started, and -a was not given", false, "", false, ""},
     [WHY_UNSERVED] = {"", true, " is a ", true, " VM, which is not served yet"},
-    [WHY_AT_START] = {"", true, " takes input devices only at its start", false, ""},
+    [WHY_AT_START] = {"", true, " takes ", true, " only at its start"},
     [WHY_UNKNOWN] = {"it is not known yet whether ", true, " runs", false, ""},
     [WHY_DOWN] = {"", true, " is not running", false, ""},
     [WHY_STARTING] = {"", true, " is starting", false, ""},
     [WHY_SILENT] = {"", true, " does not answer: ", true, ""},
+    [WHY_SCAN] = {"the PCI functions of the host are not all known yet", false, "", false, ""},
     [WHY_MAYBE] = {"", false, "", true, " may still have it and has not said so yet"},
     [WHY_UNLISTED] = {"", true, " has not said yet what it has", false, ""},
     [WHY_OLD] = {"", true, " has not let go yet of the device that was there before", false, ""},
     [WHY_FOREIGN] = {"another tool has put it into ", true, " as ", true, "; take it out there"},
+    [WHY_GROUP] = {"", true, " has or is getting ", true,
+                   " of the same IOMMU group, and a group can be in one VM only"},
+    [WHY_GROUP_MAYBE] = {"", false, "", true,
+                         " may still have another function of its IOMMU group and has not said so yet"},
+    [WHY_GROUP_FOREIGN] = {"another tool has put another function of its IOMMU group into ", true, " as ", true,
+                           "; take it out there"},
     [WHY_TROUBLE] = {"", false, "", true, ""},
     [WHY_EJECTED] = {"the guest of ", true,
                      " took it out; plug it again, restart the VM or reload the configuration to put it back", false,
@@ -106,6 +114,19 @@ char *reconcile_saying_text(const struct saying *saying)
     return text_take(&text);
 }
 
+// Whether no VM has it for sure, and none gets it without further news.
+static bool rests(const struct device_record *record)
+{
+    const struct saying *now = &record->now;
+    if (record->ready || (record->wanted && device_record_flies(record->wanted, record)))
+        return false;
+    if (now->state == STATE_WAITS)
+        return now->why == WHY_DOWN || now->why == WHY_SUSPENDED || now->why == WHY_SELECT ||
+               now->why == WHY_AT_START || now->why == WHY_UNSERVED;
+    return now->state == STATE_HOST || now->state == STATE_IGNORED || now->state == STATE_REFUSED ||
+           now->state == STATE_EJECTED;
+}
+
 void reconcile_say_device(struct reconcile *reconcile, struct device_record *record, uint64_t time)
 {
     const struct saying *now = &record->now, *said = &record->said_saying;
@@ -131,6 +152,7 @@ void reconcile_say_device(struct reconcile *reconcile, struct device_record *rec
     message->vm = now->vm ? string_copy(now->vm->name) : NULL;
     message->reason = string_copy(record->said_reason);
     message->plugged = record->plugged;
+    message->rests = rests(record);
 }
 
 void reconcile_say_selection(struct reconcile *reconcile, struct device_record *record)

@@ -56,14 +56,19 @@ static bool sooner(const struct device_record *a, const struct device_record *b)
 
 static void plan_attach(struct reconcile *reconcile, struct vm_record *vm, uint64_t now)
 {
-    struct device_record *next = NULL;
+    struct device_record *next = NULL, *next_pci = NULL;
     for (size_t i = 0; i < reconcile->device_count; i++) {
         struct device_record *record = reconcile->devices[i];
         if (record->wanted != vm || !record->ready || !due(reconcile, record->not_before, now))
             continue;
-        if (!next || sooner(record, next))
+        bool pci = record->device->kind == DEVICE_PCI;
+        if (pci && (!next_pci || device_record_before(record, next_pci)))
+            next_pci = record;
+        else if (!pci && (!next || sooner(record, next)))
             next = record;
     }
+    if (next_pci && (!next || sooner(next_pci, next)))
+        next = next_pci;
     if (next)
         vm->plan = (struct plan){.set = true, .kind = OPERATION_ATTACH, .device = next};
 }
@@ -100,7 +105,7 @@ static void plan_vm(struct reconcile *reconcile, struct vm_record *vm, uint64_t 
 // again now and then.
 static void look_at_foreign(struct reconcile *reconcile, struct device_record *record, uint64_t now)
 {
-    if (record->now.why != WHY_FOREIGN) {
+    if (record->now.why != WHY_FOREIGN && record->now.why != WHY_GROUP_FOREIGN) {
         if (record->foreign_at)
             device_record_retry(record, false, now);
         record->foreign_at = 0;
@@ -148,6 +153,7 @@ static void issue_attach(struct vm_record *vm, struct operation *operation)
     operation->device = device_reference(record->device);
     vm->flight.device = device_reference(record->device);
     record->again = false;
+    operation->root_bus = record->verdict.group && record->verdict.group->qemu_root_bus;
     const char *prefix = record->verdict.group ? record->verdict.group->bus_prefix : NULL;
     if (prefix)
         memcpy(operation->bus_prefix, prefix, strnlen(prefix, VM_NAME_MAX - 1));

@@ -6,29 +6,33 @@
 
 // Why a device is in its state; with the VM and the text beside it, it makes the reason.
 enum why {
-    WHY_VERDICT,   // text: what policy says
-    WHY_IGNORED,   // there before us, and -a was not given
-    WHY_UNSERVED,  // its VM cannot be served; text: its type
-    WHY_AT_START,  // an input device, and its VM takes those only at its start
-    WHY_UNKNOWN,   // not known yet whether its VM runs
-    WHY_DOWN,      // its VM does not run
-    WHY_STARTING,  // its VM has not answered yet
-    WHY_SILENT,    // its VM does not answer; text: why
-    WHY_MAYBE,     // another VM may have it; text: that VM's name
-    WHY_UNLISTED,  // a VM that could have it has not said yet what it has
-    WHY_OLD,       // its VM still has the device that was in its place before
-    WHY_FOREIGN,   // another tool has put it into a VM; text: the object
-    WHY_TROUBLE,   // text: what the VM said to the last attempt
-    WHY_EJECTED,   // the guest took it out
-    WHY_MOVES,     // a VM has it, another shall have it; text: the other's name
-    WHY_LEAVING,   // its VM has been asked to let go of it
-    WHY_DEAD,      // its VM holds an object that has lost the device
-    WHY_STUCK,     // a VM does not let go of it; text: what it said
-    WHY_DETACHED,  // a person took it out for good
-    WHY_TAKEN,     // the same, and a VM has it still
-    WHY_SELECT,    // a person is asked which VM shall have it; text: their names
-    WHY_SUSPENDED, // its VM is suspended
-    WHY_SUSPENDS,  // the same, and a VM has it still; text: the suspended VM's name
+    WHY_VERDICT,       // text: what policy says
+    WHY_IGNORED,       // there before us, and -a was not given
+    WHY_UNSERVED,      // its VM cannot be served; text: its type
+    WHY_AT_START,      // its VM takes devices of its kind only at its start; text: the kind in words
+    WHY_UNKNOWN,       // not known yet whether its VM runs
+    WHY_DOWN,          // its VM does not run
+    WHY_STARTING,      // its VM has not answered yet
+    WHY_SILENT,        // its VM does not answer; text: why
+    WHY_SCAN,          // a PCI function: those of the host are not all known yet
+    WHY_MAYBE,         // another VM may have it; text: that VM's name
+    WHY_UNLISTED,      // a VM that could have it has not said yet what it has
+    WHY_OLD,           // its VM still has the device that was in its place before
+    WHY_FOREIGN,       // another tool has put it into a VM; text: the object
+    WHY_GROUP,         // a VM has another function of its IOMMU group, or is getting it; text: the address of that
+    WHY_GROUP_MAYBE,   // a VM may have another function of its IOMMU group; text: the VM's name
+    WHY_GROUP_FOREIGN, // another tool has put another function of its IOMMU group into a VM; text: the object
+    WHY_TROUBLE,       // text: what the VM said to the last attempt
+    WHY_EJECTED,       // the guest took it out
+    WHY_MOVES,         // a VM has it, another shall have it; text: the other's name
+    WHY_LEAVING,       // its VM has been asked to let go of it
+    WHY_DEAD,          // its VM holds an object that has lost the device
+    WHY_STUCK,         // a VM does not let go of it; text: what it said
+    WHY_DETACHED,      // a person took it out for good
+    WHY_TAKEN,         // the same, and a VM has it still
+    WHY_SELECT,        // a person is asked which VM shall have it; text: their names
+    WHY_SUSPENDED,     // its VM is suspended
+    WHY_SUSPENDS,      // the same, and a VM has it still; text: the suspended VM's name
 };
 
 struct saying {
@@ -118,7 +122,7 @@ struct vm_record {
     uint64_t id;
     enum vm_type type;
     bool configured;
-    bool suspended; // USB devices stay out of it
+    bool suspended[DEVICE_PCI + 1]; // devices of that kind stay out of it
     bool known, up;
     uint64_t instance;
     bool first_list_due; // what an earlier run left in it is not known yet
@@ -150,7 +154,7 @@ struct message {
     enum vm_state vm_state;
     enum verdict_kind verdict;
     char *vm, *reason;
-    bool gone, plugged;
+    bool gone, plugged, rests;
 };
 
 struct reconcile {
@@ -192,6 +196,11 @@ const struct holding *device_record_object(const struct vm_record *vm, const str
 bool device_record_flies(const struct vm_record *vm, const struct device_record *record);
 // What policy says of it where it is: the host cannot have begun to live on what a VM has.
 const struct verdict *device_record_verdict(const struct device_record *record);
+// Whether OTHER is another function of its IOMMU group.
+bool device_record_shares(const struct device_record *record, const struct device *other);
+// Which VM other than EXCEPT (NULL: any) another tool has put the device into, and as which OBJECT; NULL: none.
+const struct vm_record *reconcile_foreign(const struct reconcile *reconcile, const struct device *device,
+                                          const struct vm_record *except, const char **object);
 
 // reconcile_output.c
 void reconcile_say_device(struct reconcile *reconcile, struct device_record *record, uint64_t now);
@@ -246,6 +255,12 @@ void device_record_retry(struct device_record *record, bool ejected, uint64_t no
 void device_record_fail(struct reconcile *reconcile, struct device_record *record, enum trouble trouble,
                         const char *text, uint64_t now);
 
+// reconcile_iommu.c
+// Whether another function of its IOMMU group keeps it out of the VM that it shall have, and what to say then.
+bool device_record_judge_group(const struct reconcile *reconcile, struct device_record *record);
+// Whether a PCI function is attached before another one to the same VM: by the order of the rules, then by address.
+bool device_record_before(const struct device_record *a, const struct device_record *b);
+
 // reconcile_choose.c
 bool group_names(const struct group *group, const char *vm);
 // "vm1, vm2 and vm3"; free with free().
@@ -277,6 +292,8 @@ void vm_record_look(struct vm_record *vm, uint64_t now);
 void vm_record_silent(struct vm_record *vm, const char *why);
 // Every device that it shall have is tried again.
 void vm_record_retry(struct reconcile *reconcile, const struct vm_record *vm, bool ejected, uint64_t now);
+// The objects of RECORD (NULL: of every device) that are fixed in a VM are asked for again.
+void reconcile_remove_again(struct reconcile *reconcile, const struct device_record *record, uint64_t now);
 
 // reconcile_results.c
 void vm_record_result(struct reconcile *reconcile, struct vm_record *vm, const struct result *result, uint64_t now);

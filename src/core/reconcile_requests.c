@@ -77,7 +77,8 @@ static char *refuse_more(const struct device_record *record)
 }
 
 // NULL, or why not.
-static char *decide(struct reconcile *reconcile, const struct device_record *record, const char *vm, bool detached)
+static CHECKED char *decide(struct reconcile *reconcile, const struct device_record *record, const char *vm,
+                            bool detached)
 {
     device_record_part(reconcile, record->device);
     enum choice_result result = device_record_decided(reconcile, record, vm, detached);
@@ -91,6 +92,41 @@ static char *decide(struct reconcile *reconcile, const struct device_record *rec
         if (device_record_choice(reconcile, reconcile->devices[i]) == own)
             device_record_recall(reconcile, reconcile->devices[i]);
     return NULL;
+}
+
+// Whether people take OTHER out and put it back with RECORD: what was added to a function (pciIommuAddAll) goes with
+// that one, and that one with what was added to it.
+static bool goes_with(const struct device_record *record, const struct device_record *other)
+{
+    const struct verdict *own = device_record_verdict(record), *verdict = device_record_verdict(other);
+    return device_record_shares(record, other->device) && own->kind == VERDICT_ALLOWED &&
+           verdict->kind == VERDICT_ALLOWED && own->rule == verdict->rule && (own->added || verdict->added);
+}
+
+// The other functions of its IOMMU group that its group takes go to the same VM; what people took out by itself
+// stays out. NULL, or the first error.
+static CHECKED char *take_along(struct reconcile *reconcile, const struct device_record *record, const char *vm,
+                                uint64_t now)
+{
+    const struct group *group = device_record_verdict(record)->group;
+    char *error = NULL;
+    for (size_t i = 0; i < reconcile->device_count; i++) {
+        struct device_record *other = reconcile->devices[i];
+        if (!device_record_shares(record, other->device) || device_record_verdict(other)->group != group)
+            continue;
+        bool back = other->detached && goes_with(record, other);
+        CLEANUP(cleanup_free) char *wrong = NULL;
+        if (back || (group->chooses && vm))
+            wrong = decide(reconcile, other, group->chooses ? vm : NULL, other->detached && !back);
+        if (wrong && !error)
+            error = steal_pointer(&wrong);
+        other->detached = other->detached && !back;
+        other->managed = other->managed || group->iommu_add_all;
+        free(other->picked);
+        other->picked = string_copy(record->picked);
+        device_record_retry(other, true, now);
+    }
+    return error;
 }
 
 char *reconcile_attach(struct reconcile *reconcile, uint64_t instance, const char *vm, uint64_t now)
@@ -113,8 +149,19 @@ char *reconcile_attach(struct reconcile *reconcile, uint64_t instance, const cha
     free(record->picked);
     record->picked = steal_pointer(&picked);
     device_record_retry(record, true, now);
+    error = take_along(reconcile, record, vm, now);
     reconcile_settle(reconcile, now);
-    return NULL;
+    return error;
+}
+
+// Whether all that goes out with it can be remembered: a part of it is not taken out alone.
+static bool has_room(const struct reconcile *reconcile, const struct device_record *record)
+{
+    size_t more = record->detached ? 0 : 1, others = 0;
+    for (size_t i = 0; i < reconcile->device_count; i++)
+        if (goes_with(record, reconcile->devices[i]) && !reconcile->devices[i]->detached)
+            others++;
+    return !others || choices_detached(&reconcile->choices) + more + others <= CHOICES_MAX;
 }
 
 char *reconcile_detach(struct reconcile *reconcile, uint64_t instance, uint64_t now)
@@ -122,12 +169,21 @@ char *reconcile_detach(struct reconcile *reconcile, uint64_t instance, uint64_t 
     struct device_record *record = device_record_find(reconcile, instance);
     if (!record)
         return string_copy("the device is not there any more");
+    if (!has_room(reconcile, record))
+        return refuse_more(record);
     char *error = decide(reconcile, record, NULL, true);
-    if (error)
-        return error;
-    record->detached = true;
+    record->detached = record->detached || !error;
+    reconcile_remove_again(reconcile, record, now);
+    for (size_t i = 0; i < reconcile->device_count && !error; i++) {
+        struct device_record *other = reconcile->devices[i];
+        if (!goes_with(record, other))
+            continue;
+        error = decide(reconcile, other, NULL, true);
+        other->detached = other->detached || !error;
+        reconcile_remove_again(reconcile, other, now);
+    }
     reconcile_settle(reconcile, now);
-    return NULL;
+    return error;
 }
 
 // What waits for the VM is tried at once.
@@ -138,7 +194,8 @@ static void wake(struct reconcile *reconcile, const struct vm_record *vm, uint64
             device_record_retry(reconcile->devices[i], true, now);
 }
 
-static char *set_suspended(struct reconcile *reconcile, const char *name, bool suspended, uint64_t now)
+static char *set_suspended(struct reconcile *reconcile, enum device_kind kind, const char *name, bool suspended,
+                           uint64_t now)
 {
     if (name && !vm_record_find(reconcile, name)) {
         struct text text = {0};
@@ -152,18 +209,18 @@ static char *set_suspended(struct reconcile *reconcile, const char *name, bool s
             continue;
         if (!suspended)
             wake(reconcile, vm, now);
-        vm->suspended = suspended;
+        vm->suspended[kind] = suspended;
     }
     reconcile_settle(reconcile, now);
     return NULL;
 }
 
-char *reconcile_suspend(struct reconcile *reconcile, const char *vm, uint64_t now)
+char *reconcile_suspend(struct reconcile *reconcile, enum device_kind kind, const char *vm, uint64_t now)
 {
-    return set_suspended(reconcile, vm, true, now);
+    return set_suspended(reconcile, kind, vm, true, now);
 }
 
-char *reconcile_resume(struct reconcile *reconcile, const char *vm, uint64_t now)
+char *reconcile_resume(struct reconcile *reconcile, enum device_kind kind, const char *vm, uint64_t now)
 {
-    return set_suspended(reconcile, vm, false, now);
+    return set_suspended(reconcile, kind, vm, false, now);
 }

@@ -190,6 +190,7 @@ static void attach_result(struct reconcile *reconcile, struct vm_record *vm, con
     case RESULT_GONE:
     case RESULT_RETRY:
     case RESULT_PENDING:
+    case RESULT_FIXED:
     default:
         device_record_fail(reconcile, record, TROUBLE_RETRY, text, now);
         break;
@@ -201,7 +202,8 @@ static void detach_failed(struct reconcile *reconcile, const struct vm_record *v
 {
     bool stale = !device_record_find(reconcile, holding->attachment.instance);
     bool first = !holding->trouble;
-    holding->not_before = now + reconcile_delay(reconcile, ++holding->failures);
+    uint64_t delay = reconcile_delay(reconcile, ++holding->failures);
+    holding->not_before = result->kind == RESULT_FIXED ? UINT64_MAX : now + delay;
     if (result->kind == RESULT_PENDING) {
         holding->pending = holding->asked = true;
         return;

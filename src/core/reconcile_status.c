@@ -4,6 +4,11 @@
 #include "core/reconcile_private.h"
 #include "util/text.h"
 
+bool reconcile_is_scanned(const struct reconcile *reconcile)
+{
+    return reconcile->scanned;
+}
+
 size_t reconcile_device_count(const struct reconcile *reconcile)
 {
     return reconcile->device_count;
@@ -79,18 +84,27 @@ static bool is_wanted_by(const struct device_record *record, reconcile_those *th
     return vm && group_names(verdict->group, vm) && those(user, vm);
 }
 
-bool reconcile_device_is_of(const struct reconcile *reconcile, uint64_t instance, reconcile_those *those,
-                            const void *user)
+static bool is_of(const struct reconcile *reconcile, const struct device_record *record, reconcile_those *those,
+                  const void *user)
 {
-    const struct device_record *record = device_record_find(reconcile, instance);
-    if (!record)
-        return false;
     for (size_t i = 0; i < reconcile->vm_count; i++) {
         const struct vm_record *vm = reconcile->vms[i];
         if ((device_record_object(vm, record) || device_record_flies(vm, record)) && those(user, vm->name))
             return true;
     }
     return reconcile_memory_names_any(reconcile, record->device, those, user) || is_wanted_by(record, those, user);
+}
+
+bool reconcile_device_is_of(const struct reconcile *reconcile, uint64_t instance, reconcile_those *those,
+                            const void *user)
+{
+    const struct device_record *record = device_record_find(reconcile, instance);
+    for (size_t i = 0; record && i < reconcile->device_count; i++) {
+        const struct device_record *other = reconcile->devices[i];
+        if ((other == record || device_record_shares(record, other->device)) && is_of(reconcile, other, those, user))
+            return true;
+    }
+    return false;
 }
 
 size_t reconcile_vm_count(const struct reconcile *reconcile)
@@ -120,7 +134,7 @@ void reconcile_vm_status(const struct reconcile *reconcile, size_t index, struct
                                  .why = state == VM_STATE_SILENT && vm->why ? vm->why : "",
                                  .known = vm->known,
                                  .configured = vm->configured,
-                                 .suspended = vm->suspended,
+                                 .suspended = vm->suspended[DEVICE_USB] || vm->suspended[DEVICE_PCI],
                                  .instance = vm->instance,
                                  .since = vm->since};
     count_devices(reconcile, vm, status);

@@ -50,6 +50,19 @@ void vm_record_retry(struct reconcile *reconcile, const struct vm_record *vm, bo
             device_record_retry(reconcile->devices[i], ejected, now);
 }
 
+void reconcile_remove_again(struct reconcile *reconcile, const struct device_record *record, uint64_t now)
+{
+    for (size_t v = 0; v < reconcile->vm_count; v++) {
+        struct vm_record *vm = reconcile->vms[v];
+        for (size_t i = 0; i < vm->holding_count; i++) {
+            struct holding *holding = &vm->holdings[i];
+            bool meant = !record || holding->attachment.instance == record->device->instance;
+            if (meant && holding->not_before == UINT64_MAX)
+                holding->not_before = now;
+        }
+    }
+}
+
 void vm_record_look(struct vm_record *vm, uint64_t now)
 {
     vm->failures = 0;

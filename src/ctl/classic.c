@@ -21,11 +21,29 @@
 
 #define EXIT_USAGE 2
 #define SECONDS_MAX 3600
+#define ARGUMENTS_SECONDS 30 // the daemon may have to read the host, and to make PCI functions ready
 #define KEY_WIDTH 16
 #define TRY_PAUSE 1000 // ms
 
 // Options of the commands; a command takes those of its mask.
-enum word { DEVNODE, BUS, PORT, VID, PID, DID, ADDRESS, VM, TAG, DISCONNECTED, CONNECTED, SHORT, PREFIX, WORD_COUNT };
+enum word {
+    DEVNODE,
+    BUS,
+    PORT,
+    VID,
+    PID,
+    DID,
+    ADDRESS,
+    VM,
+    TAG,
+    DISCONNECTED,
+    CONNECTED,
+    SHORT,
+    PREFIX,
+    INDEX,
+    REQUIRE,
+    WORD_COUNT
+};
 #define TAKES(word) (1U << (word))
 
 static const struct {
@@ -47,6 +65,8 @@ static const struct {
     [CONNECTED] = {"connected", NULL, true, false},
     [SHORT] = {"short", NULL, true, false},
     [PREFIX] = {"qemu-bus-prefix", "qemu_bus_prefix", false, false},
+    [INDEX] = {"qemu-bus-start-index", "qemu_bus_start_index", false, true},
+    [REQUIRE] = {"require-pci", "require_pci", true, false},
 };
 
 struct call;
@@ -64,7 +84,8 @@ struct command {
 struct call {
     const struct command *command;
     struct channel_address address;
-    unsigned seconds;
+    unsigned seconds; // to wait for an answer
+    bool timed;       // they were given
     bool debug;
     const char *values[WORD_COUNT]; // NULL: not given
 };
@@ -98,8 +119,8 @@ static bool is_given(const struct call *call, enum word word)
 static void add_word(struct json_object *request, const struct call *call, enum word word)
 {
     const char *value = call->values[word];
-    struct json_object *member = words[word].is_switch   ? json_object_new_boolean(value != NULL)
-                                 : !value                ? NULL
+    struct json_object *member = !value                  ? NULL
+                                 : words[word].is_switch ? json_object_new_boolean(true)
                                  : words[word].is_number ? json_object_new_int64(strtol(value, NULL, 10))
                                                          : json_object_new_string(value);
     if (member)
@@ -369,7 +390,8 @@ static const struct command commands[] = {
     {"pci", "list", LIST_WORDS, "pci_list", "get PCI list", NULL, run_list},
     {"pci", "suspend", TAKES(VM), "pci_suspend", "suspend PCI", "suspended", run_request},
     {"pci", "resume", TAKES(VM), "pci_resume", "resume PCI", "resumed", run_request},
-    {"vmm", "args", TAKES(VM) | TAKES(PREFIX), "vmm_args", "get VMM args for PCI devices", NULL, run_vmm_args},
+    {"vmm", "args", TAKES(VM) | TAKES(PREFIX) | TAKES(INDEX) | TAKES(REQUIRE), "vmm_args",
+     "get VMM args for PCI devices", NULL, run_vmm_args},
     {"listen", NULL, 0, "enable_notifications", "listen", NULL, run_listen},
 };
 #define COMMAND_COUNT (sizeof commands / sizeof *commands)
@@ -448,6 +470,7 @@ static const char *take_option(struct call *call, int option)
     case 'c':
         return take_number(UINT32_MAX, &call->address.cid, "--cid takes a number");
     default: {
+        call->timed = true;
         const char *wrong = take_number(SECONDS_MAX, &call->seconds, "--timeout takes a number of seconds");
         return wrong || call->seconds ? wrong : "--timeout is at least 1";
     }
@@ -459,7 +482,7 @@ static const char *take_word(struct call *call, unsigned word)
 {
     unsigned long number;
     if (words[word].is_number && !string_to_number(optarg, 10, INT_MAX, &number))
-        return "--bus and --port take numbers";
+        return word == INDEX ? "--qemu-bus-start-index takes a number" : "--bus and --port take numbers";
     call->values[word] = words[word].is_switch ? "yes" : optarg;
     return NULL;
 }
@@ -473,11 +496,18 @@ static const struct command *find_command(const char *subsystem, const char *nam
     return NULL;
 }
 
+static bool has_own_time(const struct command *command)
+{
+    return command->run == run_vmm_args;
+}
+
 // Reads what follows the command, of which ARGV[0] is the last word, and runs it.
 static int run_command(struct call *call, int argc, char **argv)
 {
-    struct option options[WORD_COUNT + 2] = {{"help", no_argument, NULL, 'h'}};
+    struct option options[WORD_COUNT + 3] = {{"help", no_argument, NULL, 'h'}};
     size_t count = 1;
+    if (has_own_time(call->command)) // as the Python client takes it
+        options[count++] = (struct option){"timeout", required_argument, NULL, OPTION_TIMEOUT};
     for (unsigned word = 0; word < WORD_COUNT; word++)
         if (call->command->takes & TAKES(word))
             options[count++] =
@@ -488,7 +518,9 @@ static int run_command(struct call *call, int argc, char **argv)
     while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
         if (option == 'h')
             return show_help();
-        const char *wrong = option == '?' ? "" : take_word(call, (unsigned)option - OPTION_WORD);
+        const char *wrong = option == '?'              ? ""
+                            : option == OPTION_TIMEOUT ? take_option(call, option)
+                                                       : take_word(call, (unsigned)option - OPTION_WORD);
         if (wrong)
             return wrong_usage(*wrong ? wrong : NULL);
     }
@@ -533,6 +565,8 @@ int classic_main(int argc, char **argv)
     call.command = find_command(argv[optind], left > 1 ? argv[optind + 1] : NULL);
     if (!call.command)
         return wrong_usage("there is no such command");
+    if (!call.timed && has_own_time(call.command))
+        call.seconds = ARGUMENTS_SECONDS;
     int words_of_it = call.command->name ? 2 : 1;
     return run_command(&call, left - words_of_it + 1, argv + optind + words_of_it - 1);
 }

@@ -33,7 +33,7 @@ static char *verdict_text(struct json_object *explanation)
         return string_printf("may go into one of %s", vms);
     if (strcmp(verdict, "deny") == 0)
         return string_copy("denied, stays on the host");
-    static const char *const known[] = {"none", "hub", "host"};
+    static const char *const known[] = {"none", "hub", "bridge", "shared", "host"};
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (strcmp(verdict, known[i]) == 0)
             return string_copy("stays on the host");
@@ -99,6 +99,56 @@ static void print_group(struct json_object *group, bool taken, FILE *file)
         print_rule(json_object_array_get_idx(rules, i), file);
 }
 
+// What a rule wants of another function of an IOMMU group.
+static char *peer_text(struct json_object *peer)
+{
+    CLEANUP(cleanup_free) char *use = say_member(peer, "host_use");
+    CLEANUP(cleanup_free) char *vms = say_member(peer, "vms");
+    CLEANUP(cleanup_free) char *path = say_member(peer, "path");
+    if (say_flag(peer, "bridge") && !say_flag(peer, "bound"))
+        return string_copy("a bridge, which stays with the host");
+    if (*use)
+        return string_printf("the host lives on it: %s", use);
+    if (!*vms)
+        return string_printf("%s%s", say_flag(peer, "bridge") ? "a bridge, which no VM gets" : "no rule takes it",
+                             say_flag(peer, "bound") ? "; its driver of the host loses it all the same" : "");
+    return string_printf("for %s by %s%s", vms, path, say_flag(peer, "added") ? " (pciIommuAddAll)" : "");
+}
+
+// The IOMMU group of a PCI function.
+static void print_peers(struct json_object *explanation, FILE *file)
+{
+    struct json_object *peers = json_member(explanation, "peers");
+    if (!json_object_is_type(peers, json_type_array))
+        return;
+    CLEANUP(cleanup_free) char *number = say_member(explanation, "iommu_group");
+    size_t count = json_object_array_length(peers);
+    if (!*number)
+        (void)fputs("IOMMU group: none, so no VM can have it\n", file);
+    else
+        (void)fprintf(file, "IOMMU group %s: it is %s\n", number, count ? "shared with" : "alone in it");
+    for (size_t i = 0; i < count; i++) {
+        struct json_object *peer = json_object_array_get_idx(peers, i);
+        CLEANUP(cleanup_free) char *title = say_member(peer, "title");
+        CLEANUP(cleanup_free) char *text = peer_text(peer);
+        (void)fprintf(file, "  %s: %s\n", title, text);
+    }
+}
+
+// What USB authorization makes of the device.
+static void print_host(struct json_object *explanation, FILE *file)
+{
+    struct json_object *host = json_member(explanation, "host");
+    CLEANUP(cleanup_free) char *reason = say_member(host, "reason");
+    if (!host)
+        return;
+    (void)fprintf(file, "host: %s: %s\n", say_flag(host, "authorized") ? "may use it" : "may not use it", reason);
+    struct json_object *rules = json_member(host, "rules");
+    size_t count = json_object_is_type(rules, json_type_array) ? json_object_array_length(rules) : 0;
+    for (size_t i = 0; i < count; i++)
+        print_rule(json_object_array_get_idx(rules, i), file);
+}
+
 void explanation_print(struct json_object *explanation, FILE *file)
 {
     CLEANUP(cleanup_free) char *verdict = verdict_text(explanation);
@@ -112,4 +162,6 @@ void explanation_print(struct json_object *explanation, FILE *file)
         print_group(group, taken, file);
         taken |= string_equal(json_member_string(group, "result"), "takes");
     }
+    print_peers(explanation, file);
+    print_host(explanation, file);
 }

@@ -16,10 +16,19 @@
 #define EXIT_USAGE 2
 #define SECONDS_MAX 3600
 
-enum { OPTION_HOST = 256, OPTION_PORT, OPTION_CID, OPTION_TIMEOUT, OPTION_TREE, OPTION_DEVICE, OPTION_VERSION };
+enum {
+    OPTION_HOST = 256,
+    OPTION_PORT,
+    OPTION_CID,
+    OPTION_TIMEOUT,
+    OPTION_TREE,
+    OPTION_PCI,
+    OPTION_DEVICE,
+    OPTION_VERSION
+};
 
 // What an option was given for: each verb takes some.
-enum { GIVEN_JSON = 1, GIVEN_TREE = 2, GIVEN_OFFLINE = 4, GIVEN_ADDRESS = 8 };
+enum { GIVEN_JSON = 1, GIVEN_TREE = 2, GIVEN_OFFLINE = 4, GIVEN_ADDRESS = 8, GIVEN_PCI = 16 };
 
 static const char usage[] = "usage: vhotplugctl [-s SOCKET | --host ADDRESS | --cid CID] [--port PORT] "
                             "[--timeout SECONDS] [-j] VERB [ARGUMENT...]\n";
@@ -29,20 +38,22 @@ static const char help[] = "\n"
                            "\n"
                            "verbs:\n"
                            "  status               how the daemon is doing\n"
-                           "  list [--tree]        the devices, their state and the VM each is in\n"
+                           "  list [--tree] [--pci]\n"
+                           "                       the devices, their state and the VM each is in\n"
                            "  vms                  the VMs\n"
                            "  explain DEVICE       every rule that was tried, what matched, what stands in the way\n"
                            "  attach DEVICE [VM]   put a device into a VM, and keep it there\n"
                            "  detach DEVICE        take it out, and keep it out until it is attached again\n"
-                           "  suspend [VM]         take the USB devices out of a VM, or of all, for the host to sleep\n"
-                           "  resume [VM]          put them back\n"
+                           "  suspend [--pci] [VM] take the USB devices out of a VM, or of all, before sleep\n"
+                           "  resume [--pci] [VM]  put them back\n"
                            "  monitor              events as they come\n"
                            "  reload               read the configuration again\n"
                            "  check CONFIG         check a configuration, without a daemon\n"
                            "  explain -c CONFIG --device FILE\n"
                            "                       explain devices that stand in a file, without a daemon\n"
                            "\n"
-                           "DEVICE is what you have at hand: 1-2.3, /dev/bus/usb/001/004, 046d:c52b, 001:004, a name.\n"
+                           "DEVICE is what you have at hand: 1-2.3, /dev/bus/usb/001/004, 046d:c52b, 001:004,\n"
+                           "a PCI address such as 0000:01:00.0 or 01:00.0, a name.\n"
                            "\n"
                            "options:\n"
                            "  -h, --help               show this help and exit\n"
@@ -53,6 +64,7 @@ static const char help[] = "\n"
                            "      --timeout SECONDS    the time limit of a command (default 15)\n"
                            "  -j, --json               print JSON\n"
                            "      --tree               of list: buses and hubs with what is on them\n"
+                           "      --pci                of list: all PCI functions, of suspend and resume: those\n"
                            "  -c, --config CONFIG      of explain: a configuration in place of the daemon\n"
                            "      --device FILE        of explain: one device or a list of them, as JSON\n"
                            "      --version            show the version and exit\n";
@@ -66,6 +78,7 @@ static const struct option options[] = {
     {"timeout", required_argument, NULL, OPTION_TIMEOUT},
     {"json", no_argument, NULL, 'j'},
     {"tree", no_argument, NULL, OPTION_TREE},
+    {"pci", no_argument, NULL, OPTION_PCI},
     {"config", required_argument, NULL, 'c'},
     {"device", required_argument, NULL, OPTION_DEVICE},
     {"version", no_argument, NULL, OPTION_VERSION},
@@ -96,13 +109,13 @@ static int run_monitor(const struct verbs_settings *settings, char **arguments)
 // Arguments are followed by two NULLs, so a verb may look at those that were not given.
 static const struct verb verbs[] = {
     {"status", 0, 0, GIVEN_JSON | GIVEN_ADDRESS, verbs_status},
-    {"list", 0, 0, GIVEN_JSON | GIVEN_ADDRESS | GIVEN_TREE, verbs_list},
+    {"list", 0, 0, GIVEN_JSON | GIVEN_ADDRESS | GIVEN_TREE | GIVEN_PCI, verbs_list},
     {"vms", 0, 0, GIVEN_JSON | GIVEN_ADDRESS, verbs_vms},
     {"explain", 1, 1, GIVEN_JSON | GIVEN_ADDRESS, verbs_explain},
     {"attach", 1, 2, GIVEN_JSON | GIVEN_ADDRESS, verbs_attach},
     {"detach", 1, 1, GIVEN_JSON | GIVEN_ADDRESS, verbs_detach},
-    {"suspend", 0, 1, GIVEN_JSON | GIVEN_ADDRESS, verbs_suspend},
-    {"resume", 0, 1, GIVEN_JSON | GIVEN_ADDRESS, verbs_resume},
+    {"suspend", 0, 1, GIVEN_JSON | GIVEN_ADDRESS | GIVEN_PCI, verbs_suspend},
+    {"resume", 0, 1, GIVEN_JSON | GIVEN_ADDRESS | GIVEN_PCI, verbs_resume},
     {"monitor", 0, 0, GIVEN_JSON | GIVEN_ADDRESS, run_monitor},
     {"reload", 0, 0, GIVEN_JSON | GIVEN_ADDRESS, verbs_reload},
     {"check", 1, 1, 0, NULL},
@@ -164,6 +177,10 @@ static const char *take_option(struct command_line *line, int option)
         settings->tree = true;
         line->given |= GIVEN_TREE;
         return NULL;
+    case OPTION_PCI:
+        settings->pci = true;
+        line->given |= GIVEN_PCI;
+        return NULL;
     case 'c':
         line->config = optarg;
         line->given |= GIVEN_OFFLINE;
@@ -197,7 +214,7 @@ static int explain_from_files(const struct command_line *line, int count)
         return wrong_usage("explain needs -c CONFIG and --device FILE together, or DEVICE");
     if (count > 0 || (line->given & GIVEN_ADDRESS))
         return wrong_usage("explain -c CONFIG --device FILE asks no daemon: no DEVICE, and no way to one");
-    if (line->given & GIVEN_TREE)
+    if (line->given & (GIVEN_TREE | GIVEN_PCI))
         return wrong_usage("this verb does not take that option");
     return offline_explain(line->config, line->device_file, line->settings.json);
 }

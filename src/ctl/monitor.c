@@ -16,15 +16,22 @@
 
 struct monitor {
     bool json;
-    struct json_object *devices; // by device node
+    struct json_object *devices; // by device node, PCI functions by address
 };
+
+// What tells the device from others; borrowed, NULL: nothing does.
+static const char *identity_of(struct json_object *device)
+{
+    const char *node = json_member_string(device, "device_node");
+    return node ? node : json_member_string(device, "address");
+}
 
 static void remember(struct monitor *monitor, struct json_object *device)
 {
-    const char *node = json_member_string(device, "device_node");
+    const char *name = identity_of(device);
     bool room = json_object_object_length(monitor->devices) < NAMES_MAX;
-    if (node && json_member(device, "product_name") && (room || json_member(monitor->devices, node)))
-        json_object_object_add(monitor->devices, node, json_object_get(device));
+    if (name && json_member(device, "product_name") && (room || json_member(monitor->devices, name)))
+        json_object_object_add(monitor->devices, name, json_object_get(device));
 }
 
 // Asks for the names of what is there, and then for events. NULL or what went wrong.
@@ -72,8 +79,8 @@ static struct json_object *event_device(const struct monitor *monitor, struct js
         device = json_member(event, "pci_device");
     if (!device)
         device = json_member(event, "device");
-    const char *node = json_member_string(device, "device_node");
-    struct json_object *known = node ? json_member(monitor->devices, node) : NULL;
+    const char *name = identity_of(device);
+    struct json_object *known = name ? json_member(monitor->devices, name) : NULL;
     return known && !json_member(device, "product_name") ? known : device;
 }
 
@@ -85,6 +92,8 @@ static const char *event_words(const char *name)
         {"usb_disconnected", "unplugged"},
         {"usb_attached", "attached to "},
         {"usb_detached", "detached from "},
+        {"pci_connected", "plugged in"},
+        {"pci_disconnected", "unplugged"},
         {"pci_attached", "attached to "},
         {"pci_detached", "detached from "},
         {"attach_failed", "refused by "},
@@ -141,6 +150,7 @@ static char *follow(struct monitor *monitor, struct channel *channel)
         if (!json_member(event, "event"))
             continue;
         remember(monitor, json_member(event, "usb_device"));
+        remember(monitor, json_member(event, "pci_device"));
         if (monitor->json)
             say_json(stdout, event, false);
         else

@@ -1,6 +1,7 @@
 // What vhotplugctl writes, safe for a terminal.
 #include "ctl/say.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
@@ -101,14 +102,24 @@ char *say_place(struct json_object *device)
     return string_copy("?");
 }
 
+char *say_ids(struct json_object *device)
+{
+    CLEANUP(cleanup_free) char *vid = say_member(device, "vid");
+    CLEANUP(cleanup_free) char *pid = say_member(device, "pid");
+    CLEANUP(cleanup_free) char *did = say_member(device, "did");
+    const char *other = *pid ? pid : did;
+    char *ids = *vid && *other ? string_printf("%s:%s", vid, other) : string_copy("");
+    for (char *digit = ids; *digit; digit++) // udev has capitals for those of PCI functions
+        *digit = (char)tolower((unsigned char)*digit);
+    return ids;
+}
+
 char *say_title(struct json_object *device)
 {
     CLEANUP(cleanup_free) char *name = say_name(device);
-    CLEANUP(cleanup_free) char *vid = say_member(device, "vid");
-    CLEANUP(cleanup_free) char *pid = say_member(device, "pid");
+    CLEANUP(cleanup_free) char *ids = say_ids(device);
     CLEANUP(cleanup_free) char *place = say_place(device);
-    return *vid && *pid ? string_printf("%s (%s:%s, %s)", name, vid, pid, place)
-                        : string_printf("%s (%s)", name, place);
+    return *ids ? string_printf("%s (%s, %s)", name, ids, place) : string_printf("%s (%s)", name, place);
 }
 
 // "2026-11-22T12:03:04Z"

@@ -22,6 +22,8 @@ bool say_flag(struct json_object *object, const char *name) CHECKED;
 // a terminal would obey stands there as itself.
 void say_json(FILE *file, struct json_object *value, bool pretty);
 
+// "046d:c52b", or "" without; free with free().
+char *say_ids(struct json_object *device) CHECKED;
 // "Logitech USB Receiver (046d:c52b, 1-2.3)" of a device as the API gives it, safe; free with free().
 char *say_title(struct json_object *device) CHECKED;
 // Its name alone: "Logitech USB Receiver".

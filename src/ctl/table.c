@@ -164,14 +164,17 @@ static const char *state_colour(const char *state)
     return NULL;
 }
 
+// Buses come first, by their numbers, then kinds.
+enum { ROOT_INPUT = 256, ROOT_PCI, ROOT_OTHER, ROOT_COUNT };
+
 // By bus or kind, then by place, with the numbers in it as numbers: 1-2 before 1-10, a hub before what is
-// behind it.
+// behind it. PCI addresses are hex digits, of a fixed length.
 static int compare_rows(const void *a, const void *b)
 {
     const struct row *first = a, *second = b;
     if (first->root != second->root)
         return first->root < second->root ? -1 : 1;
-    return strverscmp(first->place, second->place);
+    return first->root == ROOT_PCI ? strcmp(first->place, second->place) : strverscmp(first->place, second->place);
 }
 
 static bool is_usb(struct json_object *device)
@@ -185,9 +188,6 @@ static bool is_hub(struct json_object *device)
     uint64_t class;
     return is_usb(device) && json_member_uint64(device, "device_class", &class) && class == HUB_CLASS;
 }
-
-// Buses come first, by their numbers, then kinds.
-enum { ROOT_INPUT = 256, ROOT_PCI, ROOT_OTHER, ROOT_COUNT };
 
 static size_t root_of(struct json_object *device)
 {
@@ -213,15 +213,6 @@ static void rows_fill(struct rows *rows, struct json_object *devices, bool hubs)
     qsort(rows->items, rows->count, sizeof *rows->items, compare_rows);
 }
 
-static char *device_id(struct json_object *device)
-{
-    CLEANUP(cleanup_free) char *vid = say_member(device, "vid");
-    CLEANUP(cleanup_free) char *pid = say_member(device, "pid");
-    if (!*pid)
-        pid = (free(pid), say_member(device, "did"));
-    return *vid && *pid ? string_printf("%s:%s", vid, pid) : string_copy("");
-}
-
 // The VM that has it, else the one that is to get it in brackets.
 static char *device_vm(struct json_object *device)
 {
@@ -237,7 +228,7 @@ static char *device_vm(struct json_object *device)
 static void set_device(struct libscols_line *line, size_t column, struct json_object *device)
 {
     CLEANUP(cleanup_free) char *state = say_member(device, "state");
-    set_cell(line, column, device_id(device));
+    set_cell(line, column, say_ids(device));
     set_cell(line, column + 1, say_name(device));
     colour_cell(line, column + 2, state_colour(state));
     set_cell(line, column + 2, string_copy(state));

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/device.h"
 #include "ctl/explanation.h"
 #include "ctl/say.h"
 #include "ctl/table.h"
@@ -34,6 +35,16 @@ static void request_add_device(struct json_object *request, const char *device)
         strncmp(device, INPUT_NAME, strlen(INPUT_NAME)) == 0 && *digits && !digits[strspn(digits, "0123456789")];
     CLEANUP(cleanup_free) char *node = string_printf("/dev/input/%s", device);
     request_add(request, "device", input ? node : device);
+}
+
+// "usb_attach" or "pci_attach": an address is that of a PCI function, any other name may be that of any device.
+static struct json_object *request_for(const char *verb, const char *device)
+{
+    CLEANUP(cleanup_free) char *address = device_parse_pci_address(device);
+    CLEANUP(cleanup_free) char *action = string_printf("%s_%s", address ? "pci" : "usb", verb);
+    struct json_object *request = request_new(action);
+    request_add_device(request, device);
+    return request;
 }
 
 // Sends a request and takes the reply, whatever its result is; says what went wrong. REQUEST is used up.
@@ -83,7 +94,28 @@ static int print_reply(struct json_object *reply, const char *wrong)
     return EXIT_FAILURE;
 }
 
-// Asks for a list and prints it by PRINT.
+// Whether the device is of those that are to be listed. There are dozens of PCI functions on any host, of which few
+// are of interest.
+static bool is_listed(const struct verbs_settings *settings, struct json_object *device)
+{
+    bool pci = string_equal(json_member_string(device, "kind"), "pci");
+    bool of_interest = !json_member(device, "named") || say_flag(device, "named") || json_member(device, "vm");
+    return settings->pci ? pci : !pci || of_interest;
+}
+
+// The devices that are to be listed; json_object_put.
+static struct json_object *listed_devices(const struct verbs_settings *settings, struct json_object *list)
+{
+    struct json_object *listed = json_object_new_array();
+    for (size_t i = 0; i < json_object_array_length(list); i++) {
+        struct json_object *device = json_object_array_get_idx(list, i);
+        if (is_listed(settings, device))
+            json_object_array_add(listed, json_object_get(device));
+    }
+    return listed;
+}
+
+// Asks for a list and prints it by PRINT; of devices, those that are to be listed.
 static int show_list(const struct verbs_settings *settings, const char *action, const char *member,
                      int (*print)(struct json_object *list))
 {
@@ -93,9 +125,10 @@ static int show_list(const struct verbs_settings *settings, const char *action, 
     struct json_object *list = json_member(reply, member);
     if (!json_object_is_type(list, json_type_array))
         return say_error("the answer has no list of %s", member);
+    CLEANUP(cleanup_json) struct json_object *shown = listed_devices(settings, list);
     if (!settings->json)
-        return print(list);
-    say_json(stdout, list, true);
+        return print(shown);
+    say_json(stdout, shown, true);
     return say_done();
 }
 
@@ -156,7 +189,7 @@ static int move(const struct verbs_settings *settings, struct json_object *reque
 {
     CLEANUP(cleanup_json) struct json_object *reply = NULL;
     CLEANUP(cleanup_free) char *name = say_safe(subject);
-    bool goes_out = string_equal(json_member_string(request, "action"), "usb_detach");
+    bool goes_out = string_equal(json_member_string(request, "action") + strlen("usb_"), "detach");
     if (exchange(settings, request, &reply) != EXIT_SUCCESS)
         return EXIT_FAILURE;
     CLEANUP(cleanup_free) char *wrong = wrong_move(reply, name, goes_out);
@@ -176,29 +209,27 @@ static int move(const struct verbs_settings *settings, struct json_object *reque
 
 int verbs_attach(const struct verbs_settings *settings, char **arguments)
 {
-    struct json_object *request = request_new("usb_attach");
-    request_add_device(request, arguments[0]);
+    struct json_object *request = request_for("attach", arguments[0]);
     request_add(request, "vm", arguments[1]);
     return move(settings, request, arguments[0], NULL);
 }
 
 int verbs_detach(const struct verbs_settings *settings, char **arguments)
 {
-    struct json_object *request = request_new("usb_detach");
-    request_add_device(request, arguments[0]);
+    struct json_object *request = request_for("detach", arguments[0]);
     return move(settings, request, arguments[0], "detached; it stays out until you attach it");
 }
 
 int verbs_suspend(const struct verbs_settings *settings, char **arguments)
 {
-    struct json_object *request = request_new("usb_suspend");
+    struct json_object *request = request_new(settings->pci ? "pci_suspend" : "usb_suspend");
     request_add(request, "vm", arguments[0]);
     return move(settings, request, arguments[0] ? arguments[0] : "all VMs", "suspended");
 }
 
 int verbs_resume(const struct verbs_settings *settings, char **arguments)
 {
-    struct json_object *request = request_new("usb_resume");
+    struct json_object *request = request_new(settings->pci ? "pci_resume" : "usb_resume");
     request_add(request, "vm", arguments[0]);
     return move(settings, request, arguments[0] ? arguments[0] : "all VMs", "resumed");
 }

@@ -10,6 +10,7 @@ struct verbs_settings {
     unsigned seconds; // the time limit of a command
     bool json;        // print what the daemon said as JSON
     bool tree;        // of list
+    bool pci;         // of list, suspend and resume: PCI functions
 };
 
 // Each takes what stands after the verb, of a count that the command line has checked, and returns the exit

@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "host/disk.h"
 #include "host/sysfs.h"
 #include "util/text.h"
 
@@ -74,7 +75,7 @@ char *claim_of(const char *sys, const char *dev, const char *syspath)
     while (listing != NULL && (entry = readdir(listing)) != NULL) {
         CLEANUP(cleanup_free) char *path = sysfs_link(sys, "class/block", entry->d_name);
         char *claim;
-        if (path == NULL || !sysfs_is_below(path, syspath) || has_partitions(sys, entry->d_name))
+        if (path == NULL || !disk_is_on(path, syspath) || has_partitions(sys, entry->d_name))
             continue;
         claim = ask_upward(sys, dev, entry->d_name, 0);
         if (claim != NULL)

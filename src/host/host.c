@@ -6,11 +6,16 @@
 #include <errno.h>
 #include <string.h>
 
+#include "host/access.h"
+#include "host/authorize.h"
 #include "host/drivers.h"
+#include "host/handover.h"
 #include "host/input.h"
 #include "host/known.h"
 #include "host/monitor.h"
-#include "host/opener.h"
+#include "host/network.h"
+#include "host/network_watch.h"
+#include "host/pci.h"
 #include "host/reader.h"
 #include "host/usage.h"
 #include "host/usage_watch.h"
@@ -19,7 +24,8 @@
 
 enum {
     THREADS_MAX = 32,
-    OVERFLOW_SILENCE = 60, // seconds in which a further overflow is no news
+    OVERFLOW_SILENCE = 60,   // seconds in which a further overflow is no news
+    FIRST_SCAN_SECONDS = 30, // so long others wait for the first scan to be read
 };
 
 struct host {
@@ -28,18 +34,53 @@ struct host {
     struct host_callbacks callbacks;
     void *user;
     struct monitor *monitor;
-    struct worker *worker;
+    struct worker *worker, *reading; // apart, so that devices that are slow to be made ready leave all others known
     struct known *known;
     struct usage *usage;
     struct usage_watch *watch;
+    struct network *network;
+    struct network_watch *network_watch; // NULL: the kernel could not be listened to
     struct drivers *drivers;
+    char *records; // of PCI functions that are bound for VMs
+    char *access_records;
+    struct access_paths access_paths;
+    struct bind_paths bind_paths;
+    struct handover *handover;
+    struct authorize *authorize;
     sd_event_source *scan_source; // runs once each time it is asked for
+    sd_event_source *scan_limit;  // NULL: the first scan has not begun
     bool scanning_first, scanned_first, told_scanned;
     uint64_t reads; // serial of the last look
     uint64_t overflow_time;
 };
 
 static void start_reading(struct host *host, struct known_record *record, struct source *source);
+
+// What nothing names may have to be deauthorized, now that all is known.
+static void sweep(struct host *host)
+{
+    CLEANUP(cleanup_free) struct device **devices = NULL;
+    size_t count = 0;
+
+    for (struct known_record *record = known_first(host->known); record != NULL; record = record->next)
+        count++;
+    devices = memory_new(count + 1, sizeof(*devices));
+    count = 0;
+    for (struct known_record *record = known_first(host->known); record != NULL; record = record->next)
+        if (record->device != NULL)
+            devices[count++] = record->device;
+    authorize_sweep(host->authorize, devices, count);
+}
+
+static bool is_there(void *user, const char *key)
+{
+    struct host *host = user;
+
+    for (struct known_record *record = known_first(host->known); record != NULL; record = record->next)
+        if (record->device != NULL && string_equal(record->device->key, key))
+            return true;
+    return false;
+}
 
 // The first scan is complete when what it found has been read, or has gone.
 static void tell_scanned(struct host *host)
@@ -50,13 +91,83 @@ static void tell_scanned(struct host *host)
         if (record->first)
             return;
     host->told_scanned = true;
+    sweep(host);
+    access_sweep(host->access_records, is_there, host);
     host->callbacks.scanned(host->user);
 }
 
-// Disks and network are behind USB devices; a hub is never passed anyway, and the disks are those of others.
+// What cannot be read, and may never be, keeps nothing else out: it counts as plugged when it is read.
+static int handle_scan_limit(sd_event_source *source, uint64_t time, void *user)
+{
+    struct host *host = user;
+    const char *one = NULL;
+    unsigned count = 0;
+
+    (void)source, (void)time;
+    for (struct known_record *record = known_first(host->known); record != NULL; record = record->next)
+        if (record->first) {
+            record->first = false;
+            record->plugged = true;
+            one = record->syspath;
+            count++;
+        }
+    if (count > 0)
+        log_warning(host->log,
+                    "%s%s cannot be read within %d s and does not count as there until it can: unplug it, or look in "
+                    "the kernel's log for its driver",
+                    one, count > 1 ? " and others" : "", FIRST_SCAN_SECONDS);
+    tell_scanned(host);
+    return 0;
+}
+
+static void limit_first_scan(struct host *host)
+{
+    int error = sd_event_add_time_relative(host->loop, &host->scan_limit, CLOCK_MONOTONIC,
+                                           FIRST_SCAN_SECONDS * UINT64_C(1000000), 0, handle_scan_limit, host);
+
+    if (error < 0)
+        log_warning(host->log, "The first scan waits for every device, however slow it is to read: %s",
+                    strerror(-error));
+}
+
+// What is behind a hub or a bridge to another bus is that of others, and neither is ever passed.
 static bool may_be_lived_on(const struct device *device)
 {
-    return device->kind == DEVICE_USB && !device_is_hub(device);
+    return device->kind != DEVICE_INPUT && !device_is_only_hub(device) && !device_is_bus_bridge(device);
+}
+
+// Why the host lives on it, for free(), or NULL.
+static char *use_of(struct host *host, const struct device *device)
+{
+    char *use = may_be_lived_on(device) ? usage_of(host->usage, device->syspath) : NULL;
+
+    if (use == NULL && may_be_lived_on(device))
+        use = network_of(host->network, &device->syspath, 1);
+    return use;
+}
+
+// Whether the host lives on it or on one of its group in another way than has been reported.
+static bool has_other_use(struct host *host, const struct device *device)
+{
+    CLEANUP(cleanup_free) char *use = use_of(host, device);
+
+    for (size_t i = 0; i < device->peer_count; i++)
+        if (has_other_use(host, device->peers[i]))
+            return true;
+    return !string_equal(use, device->host_use);
+}
+
+// The others of its IOMMU group are looked at again where they have not heard of it: the news came to it alone.
+static void tell_group(struct host *host, const struct device *device)
+{
+    for (size_t i = 0; i < device->peer_count; i++) {
+        const struct device *peer = device->peers[i];
+        struct known_record *record = known_find(host->known, peer->syspath);
+        if (record == NULL || (record->device == NULL && record->reading == 0))
+            continue;
+        if (record->device == NULL || !pci_lists(record->device, device))
+            monitor_look(host->monitor, peer->syspath);
+    }
 }
 
 static void report(struct host *host, struct known_record *record, const struct reader_result *result)
@@ -65,9 +176,12 @@ static void report(struct host *host, struct known_record *record, const struct 
 
     monitor_name(host->monitor, device);
     drivers_find(host->drivers, result->reading->modaliases, result->reading->modalias_count, device);
-    if (may_be_lived_on(device))
-        device->host_use = usage_of(host->usage, device->syspath);
-    known_update(host->known, record, device, result->source->ready);
+    device->host_use = use_of(host, device);
+    for (size_t i = 0; i < device->peer_count; i++)
+        device->peers[i]->host_use = use_of(host, device->peers[i]);
+    if (!device_is_bridge(device))
+        known_update(host->known, record, device, result->source->ready);
+    tell_group(host, device);
 }
 
 // Attributes that are missing for a moment are no news; a device that cannot be understood is.
@@ -102,7 +216,7 @@ static void handle_read(void *user, const struct reader_result *result)
 static void start_reading(struct host *host, struct known_record *record, struct source *source)
 {
     record->reading = ++host->reads;
-    reader_submit(host->worker, source, record->reading, handle_read, host);
+    reader_submit(host->reading, source, record->reading, handle_read, host);
 }
 
 // One look at a device at a time; of the news that comes meanwhile the last is enough.
@@ -120,12 +234,36 @@ static void handle_look(void *user, struct source *source)
     record->waiting = source;
 }
 
+// It is no longer of its IOMMU group, which the others of it have to know.
+static void leave_group(struct host *host, const char *syspath)
+{
+    for (struct known_record *record = known_first(host->known); record != NULL; record = record->next)
+        for (size_t i = 0; record->device != NULL && i < record->device->peer_count; i++)
+            if (string_equal(record->device->peers[i]->syspath, syspath)) {
+                monitor_look(host->monitor, record->syspath);
+                break;
+            }
+}
+
+static void look_for_other_uses(struct host *host)
+{
+    for (struct known_record *record = known_first(host->known); record != NULL; record = record->next)
+        if (record->device != NULL && has_other_use(host, record->device))
+            monitor_look(host->monitor, record->syspath);
+}
+
 static void handle_removed(void *user, const char *syspath)
 {
     struct host *host = user;
+    const struct known_record *record = known_find(host->known, syspath);
+    bool function = record != NULL && record->device != NULL && record->device->kind == DEVICE_PCI;
 
     usage_invalidate(host->usage);
+    authorize_forget(host->authorize, syspath); // of an earlier run, where this one has not reported it
     known_remove(host->known, syspath);
+    leave_group(host, syspath);
+    if (function) // perhaps a virtual one, and the last of another
+        look_for_other_uses(host);
     tell_scanned(host);
 }
 
@@ -168,6 +306,8 @@ static int handle_scan(sd_event_source *source, void *user)
     host->scanning_first = false;
     host->scanned_first = true;
     tell_scanned(host);
+    if (!host->told_scanned && host->scan_limit == NULL)
+        limit_first_scan(host);
     return 0;
 }
 
@@ -177,14 +317,36 @@ static void handle_usage(void *user)
     struct host *host = user;
 
     usage_invalidate(host->usage);
-    for (struct known_record *record = known_first(host->known); record != NULL; record = record->next) {
-        CLEANUP(cleanup_free) char *use = NULL;
-        if (record->device == NULL || !may_be_lived_on(record->device))
-            continue;
-        use = usage_of(host->usage, record->syspath);
-        if (!string_equal(use, record->device->host_use))
-            monitor_look(host->monitor, record->syspath);
-    }
+    look_for_other_uses(host);
+}
+
+static void handle_network(void *user)
+{
+    struct host *host = user;
+
+    network_invalidate(host->network);
+    look_for_other_uses(host);
+}
+
+// Asked now, not from memory: disks and volumes may have been joined without any mount.
+static char *use_now(struct host *host, const struct device *device)
+{
+    usage_invalidate(host->usage);
+    network_invalidate(host->network);
+    return use_of(host, device);
+}
+
+static void handle_answer(void *user, struct handover_answer *answer)
+{
+    struct host *host = user;
+    CLEANUP(cleanup_free) char *use = NULL;
+
+    if (answer->kind == HOST_OPENED || answer->kind == HOST_OPEN_NO_FD)
+        use = use_now(host, answer->device);
+    if (use != NULL) // the descriptor is closed by its owner
+        host->callbacks.opened(host->user, answer->serial, HOST_OPEN_IN_USE, -1, use);
+    else
+        host->callbacks.opened(host->user, answer->serial, answer->kind, steal_fd(&answer->fd), answer->text);
 }
 
 static int add_parts(struct host *host, sd_event *loop, struct log *log)
@@ -193,7 +355,11 @@ static int add_parts(struct host *host, sd_event *loop, struct log *log)
     int error = worker_new(&host->worker, loop, THREADS_MAX);
 
     if (error >= 0)
+        error = worker_new(&host->reading, loop, THREADS_MAX);
+    if (error >= 0) {
+        host->handover = handover_new(host->worker, loop, log, &host->bind_paths, handle_answer, host);
         error = sd_event_add_defer(loop, &host->scan_source, handle_scan, host);
+    }
     if (error >= 0)
         error = sd_event_source_set_enabled(host->scan_source, SD_EVENT_OFF);
     if (error < 0) {
@@ -205,21 +371,65 @@ static int add_parts(struct host *host, sd_event *loop, struct log *log)
         log_error(log, "Cannot watch what the host mounts (%s): %s", usage_paths.mountinfo, strerror(-error));
         return error;
     }
+    error = network_watch_new(&host->network_watch, loop, handle_network, host);
+    if (error < 0)
+        log_warning(log, "Cannot watch the host's routes: %s; they are looked at before each attach only",
+                    strerror(-error));
     return monitor_new(&host->monitor, loop, log, &callbacks, host);
+}
+
+static void settle_again(void *user, struct device *device, bool to_host)
+{
+    struct host *host = user;
+
+    handover_settle(host->handover, device, to_host);
+}
+
+static void add_authorization(struct host *host, struct log *log)
+{
+    CLEANUP(cleanup_free) char *record = host_runtime_path("authorization.json");
+    struct authorize_paths paths = {usage_paths.sys, usage_paths.dev, "/run", network_paths};
+
+    host->authorize = authorize_new(host->loop, log, &paths, record, settle_again, host);
+    handover_authorize(host->handover, host->authorize);
+}
+
+static void handle_present(void *user, struct device *device, bool plugged)
+{
+    struct host *host = user;
+
+    host->callbacks.present(host->user, device, plugged);
+}
+
+// However that was found out: by an event, a scan, or another one in its place.
+static void handle_gone(void *user, const struct device *device)
+{
+    struct host *host = user;
+
+    handover_gone(host->handover, device);
+    authorize_forget(host->authorize, device->syspath);
+    host->callbacks.gone(host->user, device->key, device->instance);
 }
 
 int host_new(struct host **host, sd_event *loop, struct log *log, const struct host_callbacks *callbacks, void *user)
 {
+    static const struct known_callbacks known_callbacks = {handle_present, handle_gone};
     CLEANUP(cleanup_host) struct host *new = memory_new(1, sizeof(*new));
     int error;
 
     *new = (struct host){.loop = sd_event_ref(loop), .log = log, .callbacks = *callbacks, .user = user};
-    new->known = known_new(callbacks, user);
+    new->known = known_new(&known_callbacks, new);
     new->usage = usage_new(&usage_paths);
+    new->network = network_new(&network_paths);
     new->drivers = drivers_new(NULL);
+    new->records = host_runtime_path("pci");
+    new->access_records = host_runtime_path("access");
+    new->access_paths = (struct access_paths){usage_paths.sys, usage_paths.dev, new->access_records};
+    new->bind_paths = (struct bind_paths){usage_paths, network_paths, "/run", NULL, new->records};
     error = add_parts(new, loop, log);
     if (error < 0)
         return error;
+    add_authorization(new, log);
     *host = steal_pointer(&new);
     return 0;
 }
@@ -234,42 +444,44 @@ void host_free(struct host *host)
     if (host == NULL)
         return;
     sd_event_source_disable_unref(host->scan_source);
+    sd_event_source_disable_unref(host->scan_limit);
     usage_watch_free(host->watch);
+    network_watch_free(host->network_watch);
     monitor_free(host->monitor);
     worker_free(host->worker);
+    worker_free(host->reading);
     known_free(host->known);
     usage_free(host->usage);
+    network_free(host->network);
     drivers_free(host->drivers);
+    handover_free(host->handover);
+    authorize_free(host->authorize);
+    free(host->records);
+    free(host->access_records);
     sd_event_unref(host->loop);
     free(host);
 }
 
-// Asked now, not from memory: disks and volumes may have been joined without any mount.
-static char *use_now(struct host *host, const char *syspath)
+void host_open(struct host *host, struct device *device, uint64_t serial, const struct host_receiver *receiver)
 {
-    usage_invalidate(host->usage);
-    return usage_of(host->usage, syspath);
+    // Of a whole IOMMU group that is asked in the thread, where it is bound.
+    char *use = device->kind == DEVICE_USB ? use_now(host, device) : NULL;
+
+    handover_open(host->handover, device, serial, receiver, use);
 }
 
-static void handle_opened(void *user, struct opener_result *result)
+void host_held(struct host *host, const struct device *device)
 {
-    struct host *host = user;
-    CLEANUP(cleanup_free) char *use = NULL;
-
-    if (result->kind == HOST_OPENED || result->kind == HOST_OPEN_NO_FD)
-        use = use_now(host, result->syspath);
-    if (use != NULL) // the descriptor is closed by its owner
-        host->callbacks.opened(host->user, result->serial, HOST_OPEN_IN_USE, -1, use);
-    else
-        host->callbacks.opened(host->user, result->serial, result->kind, steal_fd(&result->fd), result->text);
+    handover_held(host->handover, device);
 }
 
-void host_open(struct host *host, struct device *device, uint64_t serial)
+void host_settle(struct host *host, struct device *device, bool to_host)
 {
-    opener_submit(host->worker, device, serial, use_now(host, device->syspath), handle_opened, host);
+    handover_settle(host->handover, device, to_host);
 }
 
-bool host_has(const struct device *device)
+void host_configure(struct host *host, const struct config *config)
 {
-    return device->kind != DEVICE_INPUT || input_instance(device->syspath) == device->instance;
+    authorize_configure(host->authorize, config);
+    handover_access(host->handover, &host->access_paths, config->grant_access);
 }

@@ -7,16 +7,21 @@
 #include <systemd/sd-event.h>
 
 #include "core/choice.h"
+#include "core/config.h"
 #include "core/device.h"
 #include "core/memory.h"
 #include "util/cleanup.h"
 #include "util/log.h"
 
 enum host_open_kind {
-    HOST_OPENED,      // fd is the device that policy saw, opened O_RDWR
-    HOST_OPEN_NO_FD,  // it is there but could not be opened: pass it by address; text says why
-    HOST_OPEN_GONE,   // it is not there any more, or another one is
-    HOST_OPEN_IN_USE, // the host has begun to live on it; text says how
+    HOST_OPENED,       // fd is the device that policy saw, opened O_RDWR
+    HOST_OPEN_NO_FD,   // it is there but could not be opened: pass it by address; text says why
+    HOST_OPEN_READY,   // input, PCI: it is passed by name, and all is prepared for that
+    HOST_OPEN_RETRY,   // it could not be prepared, which may pass; text says why
+    HOST_OPEN_REFUSED, // it could not be prepared, and will not be until something changes; text says why and what to
+                       // do
+    HOST_OPEN_GONE,    // it is not there any more, or another one is
+    HOST_OPEN_IN_USE,  // the host has begun to live on it; text says how
 };
 
 // Called from the loop, never from inside a host_* function.
@@ -39,12 +44,28 @@ int host_start(struct host *host) CHECKED;
 void host_free(struct host *host);
 DEFINE_CLEANUP(struct host *, cleanup_host, host_free)
 
-// Opens a device without blocking the loop; `opened` answers exactly once with SERIAL.
-void host_open(struct host *host, struct device *device, uint64_t serial);
+// Who is to have a device: the process behind a VM's socket.
+struct host_receiver {
+    bool known;
+    uid_t user; // as it acts now
+    pid_t process;
+    bool awaited; // there is none yet: a VM is about to be started, which may come to nothing
+};
 
-// Whether an input device is there still: no VM takes a descriptor of one, and its node's name is
-// given to the next at once. True for others, which host_open looks at.
-bool host_has(const struct device *device) CHECKED;
+// Makes a device ready for a VM without blocking the loop: opens it (USB), binds it to vfio-pci (PCI), gives RECEIVER
+// access to its node (input, PCI), authorizes it. `opened` answers exactly once with SERIAL.
+void host_open(struct host *host, struct device *device, uint64_t serial, const struct host_receiver *receiver);
+// A VM has the device, perhaps since before our start: its IOMMU group does not go back to the host until it rests.
+void host_held(struct host *host, const struct device *device);
+// The device is in no VM now, nor on its way into one: takes back the access that was given. TO_HOST: it stays on the
+// host, which gets it back as it had it: a PCI function its driver. Idempotent; does not block.
+void host_settle(struct host *host, struct device *device, bool to_host);
+
+// Sets what holds of USB authorization, access and the like. Borrowed until the next call.
+void host_configure(struct host *host, const struct config *config);
+
+// The path of the file NAME in the directory that a reboot clears, for free().
+char *host_runtime_path(const char *name) CHECKED;
 
 // The memory of an earlier run, kept where a reboot clears it. Load: an absent file is an empty
 // memory; a damaged one is said in the log and set aside. Save: atomic replace; negative errno.

@@ -9,12 +9,12 @@
 #include "util/text.h"
 
 struct known {
-    struct host_callbacks callbacks;
+    struct known_callbacks callbacks;
     void *user;
     struct known_record *first;
 };
 
-struct known *known_new(const struct host_callbacks *callbacks, void *user)
+struct known *known_new(const struct known_callbacks *callbacks, void *user)
 {
     struct known *known = memory_new(1, sizeof(*known));
 
@@ -73,7 +73,7 @@ static void report_gone(struct known *known, struct known_record *record)
     CLEANUP(cleanup_device) struct device *device = steal_pointer(&record->device);
 
     if (device != NULL)
-        known->callbacks.gone(known->user, device->key, device->instance);
+        known->callbacks.gone(known->user, device);
 }
 
 static bool has_gone(const char *syspath)
@@ -97,7 +97,8 @@ void known_update(struct known *known, struct known_record *record, struct devic
         report_gone(known, record);
         record->plugged = true;
     }
-    if (!ready || (record->device != NULL && device_equal(record->device, device)))
+    if (!ready || (record->device != NULL && device_equal(record->device, device) &&
+                   string_equal(record->device->driver, device->driver)))
         return;
     if (record->device == NULL)
         report_vanished(known);

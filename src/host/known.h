@@ -6,7 +6,6 @@
 #include <stdint.h>
 
 #include "core/device.h"
-#include "host/host.h"
 #include "host/source.h"
 #include "util/cleanup.h"
 
@@ -21,9 +20,15 @@ struct known_record {
     struct known_record *next;
 };
 
+// As those of host_callbacks; what has gone is borrowed, and not in its record any more.
+struct known_callbacks {
+    void (*present)(void *user, struct device *device, bool plugged);
+    void (*gone)(void *user, const struct device *device);
+};
+
 struct known;
 
-struct known *known_new(const struct host_callbacks *callbacks, void *user) CHECKED;
+struct known *known_new(const struct known_callbacks *callbacks, void *user) CHECKED;
 void known_free(struct known *known);
 DEFINE_CLEANUP(struct known *, cleanup_known, known_free)
 

@@ -52,9 +52,15 @@ static bool is_ready(const struct monitor *monitor, struct udev_device *device)
     return !is_usb_device(device) || udev_device_get_driver(device) != NULL;
 }
 
+static bool is_pci_function(struct udev_device *device)
+{
+    return string_equal(udev_device_get_subsystem(device), "pci");
+}
+
 static void look(struct monitor *monitor, struct udev_device *device, bool ready)
 {
-    struct source *source = source_new(DEVICE_USB, udev_device_get_syspath(device), ready);
+    enum device_kind kind = is_pci_function(device) ? DEVICE_PCI : DEVICE_USB;
+    struct source *source = source_new(kind, udev_device_get_syspath(device), ready);
 
     if (!monitor->kernel) {
         source->vendor_database = string_copy(udev_device_get_property_value(device, "ID_VENDOR_FROM_DATABASE"));
@@ -112,6 +118,16 @@ static void handle_usb(struct monitor *monitor, struct udev_device *device, cons
         look(monitor, device, !monitor->kernel || strcmp(action, "bind") == 0 || is_ready(monitor, device));
 }
 
+// Drivers come and go, which is no plug of anything: a look finds another driver then, and nothing else.
+static void handle_pci(struct monitor *monitor, struct udev_device *device, const char *action, const char *syspath)
+{
+    log_debug(monitor->log, "%s: event \"%s\"", syspath, action);
+    if (strcmp(action, "remove") == 0)
+        monitor->callbacks.removed(monitor->user, syspath);
+    else
+        look(monitor, device, true);
+}
+
 static void handle_event(struct monitor *monitor, struct udev_device *device)
 {
     const char *action = udev_device_get_action(device);
@@ -123,6 +139,8 @@ static void handle_event(struct monitor *monitor, struct udev_device *device)
         handle_usb(monitor, device, action, syspath);
     else if (string_equal(udev_device_get_subsystem(device), "input"))
         handle_input(monitor, action, syspath);
+    else if (is_pci_function(device))
+        handle_pci(monitor, device, action, syspath);
 }
 
 static void receive(struct monitor *monitor, int limit)
@@ -170,6 +188,8 @@ static int listen_to(struct monitor *monitor, sd_event *loop, const char *group)
     error = udev_monitor_filter_add_match_subsystem_devtype(monitor->udev_monitor, "usb", "usb_device");
     if (error >= 0)
         error = udev_monitor_filter_add_match_subsystem_devtype(monitor->udev_monitor, "input", NULL);
+    if (error >= 0)
+        error = udev_monitor_filter_add_match_subsystem_devtype(monitor->udev_monitor, "pci", NULL);
     if (error >= 0)
         error = udev_monitor_enable_receiving(monitor->udev_monitor);
     if (error < 0)
@@ -223,16 +243,17 @@ void monitor_look(struct monitor *monitor, const char *syspath)
 {
     CLEANUP(cleanup_udev_device) struct udev_device *device = udev_device_new_from_syspath(monitor->udev, syspath);
 
-    if (device != NULL && is_usb_device(device))
+    if (device != NULL && (is_usb_device(device) || is_pci_function(device)))
         look(monitor, device, is_ready(monitor, device));
 }
 
-// Interfaces, "1-2:1.0", are in the same list.
+// Interfaces of USB devices, "1-2:1.0", are in the same list; unlike "0000:00:14.0" they have one colon.
 static bool is_interface(const char *syspath)
 {
     const char *slash = strrchr(syspath, '/');
+    const char *colon = slash != NULL ? strchr(slash, ':') : NULL;
 
-    return slash != NULL && strchr(slash, ':') != NULL;
+    return colon != NULL && strchr(colon + 1, ':') == NULL;
 }
 
 static void look_at(struct monitor *monitor, const char *syspath)
@@ -257,6 +278,8 @@ int monitor_scan(struct monitor *monitor)
     if (error >= 0)
         error = udev_enumerate_add_match_subsystem(enumerate, "input");
     if (error >= 0)
+        error = udev_enumerate_add_match_subsystem(enumerate, "pci");
+    if (error >= 0)
         error = udev_enumerate_scan_devices(enumerate);
     if (error < 0 && error != -ENOENT)
         return error;
@@ -270,9 +293,10 @@ void monitor_name(struct monitor *monitor, struct device *device)
     CLEANUP(cleanup_free) char *modalias = NULL;
     struct udev_list_entry *entry;
 
-    if (monitor->hwdb == NULL || device->kind != DEVICE_USB)
+    if (monitor->hwdb == NULL || device->kind == DEVICE_INPUT)
         return;
-    modalias = string_printf("usb:v%04Xp%04X:", device->vendor_id, device->product_id);
+    modalias = string_printf(device->kind == DEVICE_PCI ? "pci:v%08Xd%08X" : "usb:v%04Xp%04X:", device->vendor_id,
+                             device->product_id);
     udev_list_entry_foreach(entry, udev_hwdb_get_properties_list_entry(monitor->hwdb, modalias, 0))
     {
         const char *name = udev_list_entry_get_name(entry);

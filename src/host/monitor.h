@@ -28,7 +28,7 @@ DEFINE_CLEANUP(struct monitor *, cleanup_monitor, monitor_free)
 void monitor_drain(struct monitor *monitor);
 // Calls `look` for each device that there is. A host without any has none. Negative errno.
 int monitor_scan(struct monitor *monitor) CHECKED;
-// Calls `look` for the USB device at SYSPATH, if it is there.
+// Calls `look` for the USB device or PCI function at SYSPATH, if it is there.
 void monitor_look(struct monitor *monitor, const char *syspath);
 // Fills in the names of the hardware database where no udevd has done so.
 void monitor_name(struct monitor *monitor, struct device *device);

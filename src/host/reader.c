@@ -2,6 +2,7 @@
 #include "host/reader.h"
 
 #include "host/input.h"
+#include "host/pci.h"
 #include "host/usb.h"
 #include "util/text.h"
 
@@ -19,8 +20,17 @@ static void run(struct job *job)
 {
     struct reader_job *reader = (struct reader_job *)job;
 
-    reader->error = reader->source->kind == DEVICE_INPUT ? input_read(reader->source, &reader->reading)
-                                                         : usb_read(reader->source, &reader->reading);
+    switch (reader->source->kind) {
+    case DEVICE_USB:
+        reader->error = usb_read(reader->source, &reader->reading);
+        break;
+    case DEVICE_INPUT:
+        reader->error = input_read(reader->source, &reader->reading);
+        break;
+    case DEVICE_PCI:
+        reader->error = pci_read(reader->source, &reader->reading);
+        break;
+    }
 }
 
 static void done(struct job *job)

@@ -8,6 +8,16 @@
 
 enum { MEMORY_LENGTH_MAX = 1024 * 1024, DAMAGED_SPARE_MAX = 9 };
 
+char *host_runtime_path(const char *name)
+{
+    const char *directory = getenv("RUNTIME_DIRECTORY");
+
+    if (directory == NULL || directory[0] != '/')
+        directory = "/run/vhotplug";
+    // systemd gives several, parted by colons; the first is ours.
+    return string_printf("%.*s/%s", (int)strcspn(directory, ":"), directory, name);
+}
+
 void host_load_memory(struct log *log, const char *path, struct memory *memory)
 {
     CLEANUP(cleanup_free) char *text = NULL, *aside = NULL;

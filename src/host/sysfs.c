@@ -106,6 +106,18 @@ int sysfs_device_number(int directory, const char *name, dev_t *number)
     return 0;
 }
 
+int sysfs_write_in(int directory, const char *name, const char *text)
+{
+    CLEANUP(cleanup_close) int fd = openat(directory, name, O_WRONLY | O_TRUNC | O_CLOEXEC | O_NOFOLLOW);
+
+    return fd < 0 || write(fd, text, strlen(text)) < 0 ? -errno : 0;
+}
+
+int sysfs_write(const char *path, const char *text)
+{
+    return sysfs_write_in(AT_FDCWD, path, text);
+}
+
 // The bits of X well mixed (the finalizer of splitmix64).
 static uint64_t mix(uint64_t x)
 {

@@ -26,6 +26,11 @@ int sysfs_number(int directory, const char *name, int base, unsigned long limit,
 // An attribute that is a device number, "13:64".
 int sysfs_device_number(int directory, const char *name, dev_t *number) CHECKED;
 
+// Writes an attribute at PATH in one go, as the kernel wants it. Negative errno.
+int sysfs_write(const char *path, const char *text) CHECKED;
+// The same with an attribute of an open directory, which stays that of this very device.
+int sysfs_write_in(int directory, const char *name, const char *text) CHECKED;
+
 // Names this very appearance of a directory, with NUMBER mixed in; never 0.
 int sysfs_instance(int directory, uint64_t number, uint64_t *instance) CHECKED;
 

@@ -1,7 +1,7 @@
 // Does the host live on a device: does it hold, at whatever remove, a mounted file system or swap?
 // From each mount and swap the way goes down: to its block device, to the members of that one
 // (LVM, dm-crypt, RAID, bcache), to the disk of a partition, to the file behind a loop. Every block
-// device met is noted with the reason; a USB device is used if one of them is a part of it.
+// device met is noted with the reason; a device is used if one of them is a part of it.
 #include "host/usage.h"
 
 #include <dirent.h>
@@ -12,7 +12,9 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <unistd.h>
 
+#include "host/disk.h"
 #include "host/mounts.h"
 #include "host/sysfs.h"
 #include "util/text.h"
@@ -34,6 +36,9 @@ struct usage {
     struct mounts mounts;
     struct used *used;
     size_t count;
+    bool listed;
+    char **disks; // paths of all block devices in sysfs
+    size_t disk_count;
 };
 
 // What is being followed: the reason for all that is met.
@@ -63,6 +68,15 @@ static void forget(struct usage *usage)
     mounts_clear(&usage->mounts);
 }
 
+static void forget_disks(struct usage *usage)
+{
+    for (size_t i = 0; i < usage->disk_count; i++)
+        free(usage->disks[i]);
+    free(usage->disks);
+    usage->disks = NULL;
+    usage->disk_count = 0;
+}
+
 struct usage *usage_new(const struct usage_paths *paths)
 {
     struct usage *usage = memory_new(1, sizeof(*usage));
@@ -76,12 +90,13 @@ void usage_free(struct usage *usage)
     if (usage == NULL)
         return;
     forget(usage);
+    forget_disks(usage);
     free(usage);
 }
 
 void usage_invalidate(struct usage *usage)
 {
-    usage->valid = false;
+    usage->valid = usage->listed = false;
 }
 
 // Notes a block device; false if it was known already.
@@ -296,29 +311,61 @@ static void look(struct usage *usage)
     follow_btrfs(usage);
 }
 
-// Most devices have no disk, and the question ends here.
-static bool has_disk(const struct usage *usage, const char *syspath)
+static void list_disks(struct usage *usage)
 {
     CLEANUP(cleanup_free) char *class = string_printf("%s/class/block", usage->paths.sys);
     CLEANUP(cleanup_directory) DIR *listing = opendir(class);
     const struct dirent *entry;
 
+    forget_disks(usage);
+    usage->listed = true;
     while (listing != NULL && (entry = readdir(listing)) != NULL) {
-        CLEANUP(cleanup_free) char *path = sysfs_link(usage->paths.sys, "class/block", entry->d_name);
-        if (path != NULL && sysfs_is_below(path, syspath))
-            return true;
+        char *path = sysfs_link(usage->paths.sys, "class/block", entry->d_name);
+        if (path == NULL)
+            continue;
+        usage->disks = memory_resize(usage->disks, usage->disk_count + 1, sizeof(*usage->disks));
+        usage->disks[usage->disk_count++] = path;
     }
+}
+
+// Most devices have no disk, and the question ends here.
+static bool has_disk(struct usage *usage, const char *syspath)
+{
+    if (!usage->listed)
+        list_disks(usage);
+    for (size_t i = 0; i < usage->disk_count; i++)
+        if (disk_is_on(usage->disks[i], syspath))
+            return true;
     return false;
+}
+
+// Of a PCI function; they go with the driver that made them, whoever has them. By their links: sriov_numvfs waits for a
+// driver that is being bound.
+static char *functions_of(const char *syspath)
+{
+    unsigned count = 0;
+
+    for (bool there = true; there; count += there) {
+        CLEANUP(cleanup_free) char *link = string_printf("%s/virtfn%u", syspath, count);
+        there = access(link, F_OK) == 0;
+    }
+    return count > 0 ? string_printf("%u virtual function%s of it %s in use (sriov_numvfs)", count,
+                                     count == 1 ? "" : "s", count == 1 ? "is" : "are")
+                     : NULL;
 }
 
 char *usage_of(struct usage *usage, const char *syspath)
 {
+    char *functions = functions_of(syspath);
+
+    if (functions != NULL)
+        return functions;
     if (!has_disk(usage, syspath))
         return NULL;
     if (!usage->valid)
         look(usage);
     for (size_t i = 0; i < usage->count; i++)
-        if (sysfs_is_below(usage->used[i].path, syspath))
+        if (disk_is_on(usage->used[i].path, syspath))
             return string_copy(usage->used[i].reason);
     if (usage->error < 0)
         return string_printf("it has a disk, and what is mounted cannot be told: %s", strerror(-usage->error));

@@ -20,5 +20,5 @@ DEFINE_CLEANUP(struct usage *, cleanup_usage, usage_free)
 void usage_invalidate(struct usage *usage);
 
 // Why the host lives on the device at SYSPATH ("/home is mounted from sda1"), for free(); NULL: it
-// does not. Where it cannot be told, it is taken to.
+// does not. Where it cannot be told, it is taken to. A PCI function with virtual functions is used.
 char *usage_of(struct usage *usage, const char *syspath) CHECKED;

@@ -21,16 +21,22 @@ static uint64_t place_number(unsigned long bus, unsigned long address)
     return (uint64_t)bus << 32 | address;
 }
 
-uint64_t usb_instance(const char *syspath)
+uint64_t usb_instance_in(int directory)
 {
-    CLEANUP(cleanup_close) int directory = sysfs_open(syspath);
     unsigned long bus, address;
     uint64_t instance;
 
-    if (directory < 0 || read_place(directory, &bus, &address) < 0 ||
+    if (read_place(directory, &bus, &address) < 0 ||
         sysfs_instance(directory, place_number(bus, address), &instance) < 0)
         return 0;
     return instance;
+}
+
+uint64_t usb_instance(const char *syspath)
+{
+    CLEANUP(cleanup_close) int directory = sysfs_open(syspath);
+
+    return directory < 0 ? 0 : usb_instance_in(directory);
 }
 
 static enum usb_speed speed_from(const char *text)

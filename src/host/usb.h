@@ -12,3 +12,5 @@ int usb_read(const struct source *source, struct reading *reading) CHECKED;
 
 // The instance of the device that is at SYSPATH now; 0: none.
 uint64_t usb_instance(const char *syspath) CHECKED;
+// The same for an open directory of a device, which stays that of this very device.
+uint64_t usb_instance_in(int directory) CHECKED;

@@ -147,7 +147,10 @@ static void crosvm_start(void *session, struct operation *operation, int fd, con
     crosvm->running = true;
     crosvm->recovered = false;
     crosvm->request = CROSVM_REQUEST_LIST;
-    if (crosvm->broken)
+    if (crosvm->operation.kind == OPERATION_ATTACH && crosvm->operation.device->kind != DEVICE_USB)
+        crosvm_finish(crosvm, RESULT_REFUSED,
+                      string_printf("%s takes other than USB devices only at its start", crosvm->setup.vm), false);
+    else if (crosvm->broken)
         crosvm_finish_broken(crosvm);
     else if (crosvm->operation.kind == OPERATION_ATTACH && fd < 0)
         crosvm_finish(crosvm, RESULT_RETRY,

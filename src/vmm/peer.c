@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <pwd.h>
 #include <stdio.h>
@@ -68,8 +69,7 @@ struct ucred peer_process(int fd)
     return who;
 }
 
-// The effective user of a process now: it may have changed since it made its socket.
-static uid_t user_now(const struct ucred *process)
+uid_t peer_acts_as(const struct ucred *process)
 {
     char path[64], line[256];
     unsigned long user;
@@ -89,7 +89,7 @@ char *peer_user(const struct ucred *process)
 {
     if (process->pid <= 0)
         return NULL;
-    uid_t user = user_now(process);
+    uid_t user = peer_acts_as(process);
     // Only the host's own list: to ask a name service could take long.
     FILE *file = fopen("/etc/passwd", "re");
     struct passwd *entry;
@@ -102,6 +102,33 @@ char *peer_user(const struct ucred *process)
     return name ? name : string_printf("%lu", (unsigned long)user);
 }
 
+bool peer_has_ended(int pidfd)
+{
+    struct pollfd ended = {.fd = pidfd, .events = POLLIN};
+    return pidfd < 0 || poll(&ended, 1, 0) != 0;
+}
+
+// A line of /proc/PID/limits: "Max locked memory         8388608              8388608              bytes     ".
+uint64_t peer_locked_memory(const struct ucred *process)
+{
+    char path[64], line[256], soft[32];
+    unsigned long bytes = 0;
+    uint64_t found = 0;
+    (void)snprintf(path, sizeof path, "/proc/%d/limits", (int)process->pid);
+    FILE *file = process->pid > 0 ? fopen(path, "re") : NULL;
+    while (file && fgets(line, sizeof line, file)) {
+        if (sscanf(line, "Max locked memory %31s", soft) != 1)
+            continue;
+        if (strcmp(soft, "unlimited") == 0)
+            found = UINT64_MAX;
+        else if (string_to_number(soft, 10, ULONG_MAX, &bytes))
+            found = bytes;
+    }
+    if (file)
+        (void)fclose(file);
+    return found;
+}
+
 struct peer peer_of(int fd)
 {
     struct peer peer = {.pidfd = -1};
@@ -112,12 +139,12 @@ struct peer peer_of(int fd)
     if (peer.pidfd < 0)
         return peer;
     // One that has ended already (its socket lives on in another process) tells nothing.
-    struct pollfd ended = {.fd = peer.pidfd, .events = POLLIN};
-    if (poll(&ended, 1, 0) != 0) {
+    if (peer_has_ended(peer.pidfd)) {
         close(peer.pidfd);
         peer.pidfd = -1;
         return peer;
     }
+    peer.process = who;
     uint64_t ticks = start_time(who.pid);
     if (ticks != 0)
         peer.instance = ticks << PID_BITS | (uint64_t)who.pid;

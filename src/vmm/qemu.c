@@ -10,6 +10,7 @@
 #include "vmm/qemu_detach.h"
 #include "vmm/qemu_input.h"
 #include "vmm/qemu_list.h"
+#include "vmm/qemu_pci.h"
 #include "vmm/qemu_session.h"
 #include "vmm/qemu_survey.h"
 
@@ -35,9 +36,9 @@ static void qemu_forget(void *session)
     qemu->known_count = 0;
     qemu->no_fd_said = 0;
     memset(qemu->asked, 0, sizeof qemu->asked);
-    for (size_t i = 0; i < QEMU_GRABBED_MAX; i++)
-        free(qemu->grabbed[i].names);
-    memset(qemu->grabbed, 0, sizeof qemu->grabbed);
+    for (size_t i = 0; i < QEMU_TAKEN_MAX; i++)
+        free(qemu->taken[i].names);
+    memset(qemu->taken, 0, sizeof qemu->taken);
 }
 
 static void qemu_free(void *session)
@@ -61,6 +62,7 @@ static void qemu_free(void *session)
     free(qemu->delete_error);
     free(qemu->places);
     free(qemu->ports);
+    free(qemu->taken_node);
     free(qemu->calls);
     free(qemu);
 }
@@ -109,6 +111,21 @@ static void end_list(struct qemu *qemu)
     qemu_then(qemu, survey_once);
 }
 
+static void begin_attach(struct qemu *qemu)
+{
+    switch (qemu->operation.device->kind) {
+    case DEVICE_USB:
+        qemu_attach(qemu);
+        break;
+    case DEVICE_INPUT:
+        qemu_input_attach(qemu);
+        break;
+    case DEVICE_PCI:
+        qemu_pci_attach(qemu);
+        break;
+    }
+}
+
 // Runs the first step; the greeting has come.
 static void begin(struct qemu *qemu)
 {
@@ -118,10 +135,7 @@ static void begin(struct qemu *qemu)
         qemu_list(qemu, true, end_list);
         break;
     case OPERATION_ATTACH:
-        if (qemu->operation.device && qemu->operation.device->kind == DEVICE_INPUT)
-            qemu_input_attach(qemu);
-        else
-            qemu_attach(qemu);
+        begin_attach(qemu);
         break;
     case OPERATION_DETACH:
         qemu_detach(qemu);
@@ -141,9 +155,14 @@ static void handle_event(void *user, const char *name, struct json_object *data)
 {
     struct qemu *qemu = user;
     const char *object = json_member_string(data, "device");
-    if (strcmp(name, "DEVICE_DELETED") != 0 || !object)
+    bool deleted = strcmp(name, "DEVICE_DELETED") == 0, refused = strcmp(name, "DEVICE_UNPLUG_GUEST_ERROR") == 0;
+    if ((!deleted && !refused) || !object)
         return;
-    if (qemu->running && qemu->operation.kind == OPERATION_DETACH && strcmp(qemu->operation.object, object) == 0) {
+    if (refused) {
+        if (qemu_detach_refused(qemu, object))
+            qemu->setup.callbacks.news(qemu->setup.user);
+    } else if (qemu->running && qemu->operation.kind == OPERATION_DETACH &&
+               strcmp(qemu->operation.object, object) == 0) {
         qemu_detach_event(qemu, object);
     } else if (!qemu_asked(qemu, object) || qemu_list_knew(qemu, object)) {
         // Not the late word on one that we saw go.

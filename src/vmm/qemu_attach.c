@@ -1,4 +1,4 @@
-// Putting a device into a QEMU: on a bus and port of our choice, by descriptor where there is one.
+// Putting a USB device into a QEMU: on a bus and port of our choice, by descriptor where there is one.
 // Whether it worked is what QEMU lists afterwards.
 #include "vmm/qemu_attach.h"
 
@@ -196,11 +196,6 @@ static void choose(struct qemu *qemu)
 void qemu_attach(struct qemu *qemu)
 {
     const struct device *device = qemu->operation.device;
-    if (!device || device->kind != DEVICE_USB) {
-        char *text = string_printf("%s: only USB devices are passed to QEMU", qemu->setup.vm);
-        qemu_finish(qemu, RESULT_REFUSED, text, false);
-        return;
-    }
     if (qemu_device_gone(device)) {
         qemu_finish_gone(qemu);
         return;

@@ -1,4 +1,4 @@
-// Putting a device into a QEMU.
+// Putting a USB device into a QEMU.
 #pragma once
 
 #include "vmm/qemu_session.h"

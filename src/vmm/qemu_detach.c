@@ -53,6 +53,13 @@ static void end_poll(struct qemu *qemu)
     } else if (!qemu_list_find(qemu, qemu->operation.object)) {
         topology_vacate(&qemu->topology, qemu->operation.object);
         qemu_finish(qemu, RESULT_DONE, NULL, true);
+    } else if (qemu->guest_refused) {
+        qemu_finish(qemu, RESULT_RETRY, string_printf("the guest of %s refused to let go of it", vm), true);
+    } else if (qemu->delete_error && strstr(qemu->delete_error, "does not support hotplugging")) {
+        char *text = string_printf("%s: it was there when the VM was started, on a bus that lets nothing go while the "
+                                   "VM runs: shut the VM down to take it out",
+                                   vm);
+        qemu_finish(qemu, RESULT_FIXED, text, true);
     } else if (qemu->delete_error) {
         char *text = string_printf("%s: QEMU did not remove it: %s", vm, qemu->delete_error);
         qemu_finish(qemu, RESULT_RETRY, text, true);
@@ -67,7 +74,7 @@ static void handle_deleted(struct qemu *qemu, unsigned tag, const struct qmp_rep
     // Refused only because the guest has been asked already.
     if (!reply->value && !strstr(reply->error, "already in the process of unplug"))
         qemu->delete_error = qemu_words(reply->error);
-    else
+    else if (!qemu->guest_refused) // which may come before the answer
         qemu_ask(qemu, qemu->operation.object);
 }
 
@@ -100,6 +107,16 @@ void qemu_detach(struct qemu *qemu)
     }
     send_delete(qemu, qemu->operation.object, handle_deleted);
     qemu_then(qemu, poll_now);
+}
+
+bool qemu_detach_refused(struct qemu *qemu, const char *object)
+{
+    bool asked = qemu_unask(qemu, object);
+    if (!qemu->running || qemu->operation.kind != OPERATION_DETACH || strcmp(qemu->operation.object, object) != 0)
+        return asked;
+    qemu->guest_refused = true;
+    qemu_detach_event(qemu, object);
+    return false;
 }
 
 void qemu_detach_event(struct qemu *qemu, const char *object)

@@ -1,5 +1,4 @@
-// Putting an input device of the host into a QEMU: on a PCIe port that is free, or on the PCI bus of
-// a machine that has no such ports.
+// Putting an input device of the host into a QEMU.
 #pragma once
 
 #include "vmm/qemu_session.h"

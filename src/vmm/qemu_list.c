@@ -8,8 +8,8 @@
 #include "util/text.h"
 
 // What is asked of one attachment; a tag is its index times ASK_COUNT plus one of these.
-enum { ASK_ATTACHED, ASK_BUS, ASK_ADDRESS, ASK_NODE, ASK_COUNT };
-static const char *const properties[ASK_COUNT] = {"attached", "hostbus", "hostaddr", "hostdevice"};
+enum { ASK_ATTACHED, ASK_BUS, ASK_ADDRESS, ASK_NODE, ASK_PCI, ASK_PCI_PATH, ASK_COUNT };
+static const char *const properties[ASK_COUNT] = {"attached", "hostbus", "hostaddr", "hostdevice", "host", "sysfsdev"};
 
 const struct attachment *qemu_list_find(const struct qemu *qemu, const char *object)
 {
@@ -61,6 +61,15 @@ static void read_node(struct attachment *attachment, const char *node)
     }
 }
 
+// The PCI address, or the path in sysfs that ends in one.
+static void read_pci(struct attachment *attachment, const char *text)
+{
+    const char *name = strrchr(text, '/');
+    CLEANUP(cleanup_free) char *address = device_parse_pci_address(name ? name + 1 : text);
+    if (address && strlen(address) < sizeof attachment->pci)
+        memcpy(attachment->pci, address, strlen(address) + 1);
+}
+
 static void handle_property(struct qemu *qemu, unsigned tag, const struct qmp_reply *reply)
 {
     struct attachment *attachment = &qemu->attachments[tag / ASK_COUNT];
@@ -85,9 +94,13 @@ static void handle_property(struct qemu *qemu, unsigned tag, const struct qmp_re
         if (value)
             attachment->address = value;
         break;
-    default:
+    case ASK_NODE:
         if (json_object_is_type(reply->value, json_type_string))
             read_node(attachment, json_object_get_string(reply->value));
+        break;
+    default: // the address and the path say the same, where QEMU tells both
+        if (json_object_is_type(reply->value, json_type_string))
+            read_pci(attachment, json_object_get_string(reply->value));
         break;
     }
 }
@@ -110,9 +123,19 @@ static bool recall(const struct qemu *qemu, struct attachment *attachment)
         attachment->dead = qemu->known[i].dead;
         attachment->bus = qemu->known[i].bus;
         attachment->address = qemu->known[i].address;
+        memcpy(attachment->pci, qemu->known[i].pci, sizeof attachment->pci);
         return true;
     }
     return false;
+}
+
+static void ask_usb(struct qemu *qemu, size_t index)
+{
+    if (qemu->attachments[index].ours)
+        ask(qemu, index, ASK_ATTACHED);
+    else
+        for (unsigned property = ASK_BUS; property <= ASK_NODE; property++)
+            ask(qemu, index, property);
 }
 
 static void add(struct qemu *qemu, const struct qom_child *child, bool anonymous)
@@ -127,14 +150,13 @@ static void add(struct qemu *qemu, const struct qom_child *child, bool anonymous
     attachment->leaving = qemu_asked(qemu, attachment->object);
     bool known = recall(qemu, attachment);
     size_t index = qemu->attachment_count++;
-    if (strcmp(child->type, "usb-host") != 0 || (known && !(qemu->list_fresh && ours)))
+    if (known && !qemu->list_fresh)
         return;
-    if (ours) {
-        ask(qemu, index, ASK_ATTACHED);
-        return;
-    }
-    for (unsigned property = ASK_BUS; property < ASK_COUNT; property++)
-        ask(qemu, index, property);
+    if (strcmp(child->type, "usb-host") == 0)
+        ask_usb(qemu, index);
+    else if (!ours && strncmp(child->type, "vfio-pci", 8) == 0)
+        for (unsigned property = ASK_PCI; property <= ASK_PCI_PATH; property++)
+            ask(qemu, index, property);
 }
 
 static void end_list(struct qemu *qemu)

@@ -6,7 +6,7 @@
 #include "vmm/qemu_session.h"
 
 // Reads what the VM has into attachments, then goes to NEXT; list_error says when it did not work.
-// FRESH: asks again about those that were listed before.
+// FRESH: asks again about those that were listed before, as another tool uses its names anew.
 void qemu_list(struct qemu *qemu, bool fresh, qemu_step next);
 
 // The attachment of that name, or NULL.

@@ -68,6 +68,18 @@ void qemu_ask(struct qemu *qemu, const char *object)
     memcpy(place, object, strnlen(object, OBJECT_NAME_MAX - 1));
 }
 
+bool qemu_unask(struct qemu *qemu, const char *object)
+{
+    bool asked = false;
+    for (size_t i = 0; i < QEMU_ASKED_MAX; i++) {
+        if (strcmp(qemu->asked[i], object) != 0)
+            continue;
+        qemu->asked[i][0] = '\0';
+        asked = true;
+    }
+    return asked;
+}
+
 bool qemu_asked(const struct qemu *qemu, const char *object)
 {
     for (size_t i = 0; i < QEMU_ASKED_MAX; i++)
@@ -82,7 +94,7 @@ static void clear_operation(struct qemu *qemu)
     operation_clear(&qemu->operation);
     cleanup_close(&qemu->fd);
     qemu->fd = -1;
-    qemu->running = qemu->begun = qemu->waiting = qemu->topology_fresh = false;
+    qemu->running = qemu->begun = qemu->waiting = qemu->topology_fresh = qemu->guest_refused = false;
     qemu->next = qemu->listed = qemu->surveyed = NULL;
     qemu->call_count = qemu->unanswered = 0;
     qemu->tries = qemu->polls = 0;

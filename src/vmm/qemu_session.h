@@ -14,12 +14,13 @@
 #include "vmm/topology.h"
 
 #define QEMU_ASKED_MAX 64
-#define QEMU_GRABBED_MAX 8
+#define QEMU_TAKEN_MAX 8
 #define QEMU_PLACES_MAX 1024
 #define QEMU_PORTS_MAX 256
 #define QEMU_WORDS_MAX 300 // of QEMU's own words in a text
 
 struct qemu;
+struct qemu_port_plug; // qemu_port.h
 typedef void (*qemu_step)(struct qemu *qemu);
 typedef void (*qemu_answer)(struct qemu *qemu, unsigned tag, const struct qmp_reply *reply);
 
@@ -84,19 +85,23 @@ struct qemu {
     unsigned port, tries;        // and the port
     char *add_error;             // QEMU's words; NULL: it was added
 
-    // ATTACH of input (qemu_input.c).
+    // ATTACH of input and PCI (qemu_port.c, qemu_refusal.c).
+    const struct qemu_port_plug *plug;
     struct qemu_port *ports;
     size_t port_count;
     bool board_bus; // the machine takes devices on pci.0
     struct grabber *grabber;
-    struct qemu_grabbed {
+    char *taken_node;      // that another program has
+    const char *taken_how; // "grabbed"
+    struct qemu_taken {
         uint64_t instance; // of the device
-        char *names;       // who had it open when it was first found grabbed; NULL: nobody we may look at
-    } grabbed[QEMU_GRABBED_MAX];
-    size_t grabbed_next;
+        char *names;       // who had it open when it was first found taken; NULL: nobody we may look at
+    } taken[QEMU_TAKEN_MAX];
+    size_t taken_next;
 
     // DETACH (qemu_detach.c).
     char *delete_error; // QEMU's words; NULL: it took the command
+    bool guest_refused; // the guest said that it keeps the device
     bool waiting;       // for the device to go
     unsigned polls;
     sd_event_source *timer;
@@ -124,6 +129,7 @@ void qemu_finish_gone(struct qemu *qemu);
 // Ends the operation. Takes TEXT; LISTED says whether attachments goes with it.
 void qemu_finish(struct qemu *qemu, enum result_kind kind, char *text, bool listed);
 
-// Remembers that we asked for the deletion of OBJECT; whether we did.
+// Remembers that we asked for the deletion of OBJECT, or that it came to nothing; whether we did.
 void qemu_ask(struct qemu *qemu, const char *object);
+bool qemu_unask(struct qemu *qemu, const char *object) CHECKED;
 bool qemu_asked(const struct qemu *qemu, const char *object) CHECKED;

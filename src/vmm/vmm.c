@@ -15,7 +15,8 @@
 #include "vmm/watch.h"
 
 #define SECOND_US ((uint64_t)1000 * 1000)
-#define SILENT_US (5 * SECOND_US) // an operation without an answer is said to wait
+#define SILENT_US (5 * SECOND_US) // an operation without an answer is said to wait,
+#define PCI_US (60 * SECOND_US)   // one that may have to pin all of a guest's memory first not before this,
 #define LOST_US (25 * SECOND_US)  // and after so much more, once the VMM has answered at all, is lost
 #define BUSY_US (SECOND_US / 2)   // between tries to connect while others wait in front of us
 
@@ -41,6 +42,7 @@ struct vm {
     uint64_t learnt;  // the process that the session's knowledge is about; 0: none that can be told again
     struct stat file; // of the socket, where the instance cannot be told
     int pidfd;
+    struct ucred process; // that serves it; pid 0 where it cannot be watched
     sd_event_source *death;
     sd_event_source *look_again;
     unsigned looks;
@@ -49,6 +51,7 @@ struct vm {
 
     // The operation in flight.
     bool running, waits_for_place, said_silent;
+    uint64_t patience;          // from one answer to the next, until it is said that none comes
     struct operation operation; // while it waits for a place
     int fd;
     char *no_fd;
@@ -166,7 +169,7 @@ static void handle_answered(void *user)
     struct vm *vm = user;
     if (!vm->running || !vm->timer)
         return;
-    uint64_t time = vm->said_silent ? LOST_US : SILENT_US;
+    uint64_t time = vm->said_silent ? LOST_US : vm->patience;
     if (sd_event_source_set_time_relative(vm->timer, time) >= 0)
         (void)sd_event_source_set_enabled(vm->timer, SD_EVENT_ONESHOT);
 }
@@ -207,6 +210,7 @@ static void forget_process(struct vm *vm)
     vm->death = sd_event_source_disable_unref(vm->death);
     cleanup_close(&vm->pidfd);
     vm->pidfd = -1;
+    vm->process = (struct ucred){0};
     vm->instance = 0;
 }
 
@@ -268,6 +272,7 @@ static bool go_up(struct vm *vm, struct peer *peer)
     forget_process(vm);
     vm->instance = peer->instance;
     vm->pidfd = peer->pidfd;
+    vm->process = peer->process;
     if (vm->pidfd >= 0 && sd_event_add_io(vm->vmms->loop, &vm->death, vm->pidfd, EPOLLIN, handle_death, vm) >= 0)
         (void)sd_event_source_set_enabled(vm->death, SD_EVENT_ONESHOT);
     if (same)
@@ -401,6 +406,12 @@ static void refuse_start(struct vmms *vmms, struct operation *operation, const c
     operation_clear(operation);
 }
 
+static uint64_t patience_for(const struct operation *operation)
+{
+    bool pci = operation->kind == OPERATION_ATTACH && operation->device && operation->device->kind == DEVICE_PCI;
+    return pci ? PCI_US : SILENT_US;
+}
+
 void vmms_start(struct vmms *vmms, struct operation *operation, int fd, const char *no_fd)
 {
     CLEANUP(cleanup_close) int owned = fd;
@@ -410,6 +421,7 @@ void vmms_start(struct vmms *vmms, struct operation *operation, int fd, const ch
         return;
     }
     vm->running = true;
+    vm->patience = patience_for(operation);
     vm->operation = *operation;
     *operation = (struct operation){0};
     vm->fd = steal_fd(&owned);
@@ -537,4 +549,14 @@ void vmms_free(struct vmms *vmms)
     outbox_free(vmms->outbox);
     sd_event_unref(vmms->loop);
     free(vmms);
+}
+
+bool vmms_process(const struct vmms *vmms, const char *vm, pid_t *process, uid_t *user)
+{
+    const struct vm *found = find(vmms, vm);
+    if (!found)
+        return false;
+    *process = found->process.pid;
+    *user = peer_acts_as(&found->process);
+    return !peer_has_ended(found->pidfd); // else there is none, or its number may already be another's
 }

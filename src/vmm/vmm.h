@@ -4,6 +4,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 #include <systemd/sd-event.h>
 
 #include "core/config.h"
@@ -40,6 +41,9 @@ void vmms_configure(struct vmms *vmms, const struct config *config, bool (*keep)
 // Starts an operation that the VM of its name has to do; `done` answers exactly once, whatever
 // happens. Takes the operation's contents and FD (-1: none, and NO_FD says why, for the log).
 void vmms_start(struct vmms *vmms, struct operation *operation, int fd, const char *no_fd);
+
+// The process that serves the VM's socket: its pid and the user that it acts as now. False: not known.
+bool vmms_process(const struct vmms *vmms, const char *vm, pid_t *process, uid_t *user) CHECKED;
 
 // Whether VMs of that type can be served.
 bool vmms_serves(enum vm_type type) CHECKED;

@@ -51,6 +51,11 @@ struct world {
     size_t vm_count;
     uint64_t instances;
     struct text line;
+    uint64_t preparing[OBJECTS_MAX]; // serials of functions that are to be made ready
+    size_t preparing_count;
+    char *unprepared;  // why functions are not made ready; NULL: they are
+    bool slow;         // functions are not made ready
+    uint64_t ready;    // but for so many
     size_t operations; // that were asked of VMs
     uint64_t decided;  // revisions of what people decided
     bool hangs;        // the disk: none of them is saved
@@ -164,18 +169,34 @@ static bool world_answer(struct world *world)
     return false;
 }
 
+static void world_prepare(void *user, struct device *device, uint64_t serial)
+{
+    struct world *world = user;
+    (void)device;
+    if (world->preparing_count == OBJECTS_MAX)
+        world_die("too many functions are made ready");
+    world->preparing[world->preparing_count++] = serial;
+}
+
+static void world_prepared(struct world *world)
+{
+    for (; world->preparing_count && (!world->slow || world->ready); world->ready -= world->ready > 0)
+        messages_prepared(world->messages, world->preparing[--world->preparing_count], world->unprepared);
+}
+
 static int on_pump(sd_event_source *source, void *user)
 {
     (void)source;
     struct world *world = user;
     struct output output = {0};
+    world_prepared(world);
     do
         while (reconcile_next(world->reconcile, world_now(world), &output))
             world_output(world, &output);
     while (world_answer(world));
     if (world->said) {
         world->said = false;
-        (void)printf("{\"operations\":%zu}\n", world->operations);
+        (void)printf("{\"operations\":%zu,\"preparing\":%zu}\n", world->operations, world->preparing_count);
         (void)fflush(stdout);
     }
     uint64_t deadline = reconcile_deadline(world->reconcile);
@@ -218,7 +239,7 @@ static char *world_reload(void *user)
     return NULL;
 }
 
-static const struct api_callbacks callbacks = {.reload = world_reload};
+static const struct api_callbacks callbacks = {.reload = world_reload, .prepare = world_prepare};
 
 // ---- commands
 
@@ -270,6 +291,7 @@ static void do_scanned(struct world *world, struct json_object *command)
 {
     (void)command;
     reconcile_scanned(world->reconcile, world_now(world));
+    messages_scanned(world->messages);
 }
 
 static void do_up(struct world *world, struct json_object *command)
@@ -299,6 +321,15 @@ static void do_mood(struct world *world, struct json_object *command)
     vm->refuses = string_copy(json_member_string(command, "refuses"));
     vm->fails = string_copy(json_member_string(command, "fails"));
     vm->hangs = flag(command, "hangs");
+}
+
+// How the host makes functions ready: slowly, but for so many.
+static void do_host(struct world *world, struct json_object *command)
+{
+    free(world->unprepared);
+    world->unprepared = string_copy(json_member_string(command, "refuses"));
+    world->slow = flag(command, "slow");
+    world->ready = number(command, "ready");
 }
 
 // Whether the disk hangs, and up to which revision of what people decided all is saved even so.
@@ -351,7 +382,7 @@ static const struct {
     void (*act)(struct world *world, struct json_object *command);
 } commands[] = {{"plug", do_plug},         {"pull", do_pull},     {"scanned", do_scanned}, {"up", do_up},
                 {"down", do_down},         {"silent", do_silent}, {"mood", do_mood},       {"guest", do_guest},
-                {"remember", do_remember}, {"disk", do_disk},     {"sleep", do_sleep}};
+                {"remember", do_remember}, {"disk", do_disk},     {"sleep", do_sleep},     {"host", do_host}};
 
 static void obey(struct world *world, const char *line, size_t length)
 {
@@ -412,6 +443,7 @@ static void world_clear(struct world *world)
         free(world->vms[i].refuses);
         free(world->vms[i].fails);
     }
+    free(world->unprepared);
     text_clear(&world->line);
     sd_event_source_unref(world->input);
     sd_event_source_unref(world->pump);

@@ -13,7 +13,8 @@ ANY = "…"
 STEP = re.compile(r"^<!-- world: (?P<world>[^\n]*) -->$|^```json (?P<kind>request|reply|event)\n(?P<text>.*?)^```$",
                   re.MULTILINE | re.DOTALL)
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
-DEVICES = {name: getattr(worlds, name) for name in ("MOUSE", "CAMERA", "KEY", "HUB", "RADIO", "KEYBOARD")}
+DEVICES = {name: getattr(worlds, name) for name in ("MOUSE", "CAMERA", "KEY", "HUB", "RADIO", "KEYBOARD", "WIFI",
+                                                    "GRAPHICS")}
 DEVICES["MOUSE2"] = worlds.usb("1-7", number=9)
 
 
@@ -99,7 +100,7 @@ def actions():
 
 def events():
     source = (ROOT / "src/api/events.c").read_text(encoding="utf-8")
-    return set(re.findall(r'"((?:usb|vm|attach)_[a-z_]+)"', source)) - {"usb_device"}
+    return set(re.findall(r'"((?:usb|pci|vm|attach)_[a-z_]+)"', source)) - {"usb_device", "pci_device"}
 
 
 def test_every_action_has_an_example_and_a_permission():
@@ -123,9 +124,9 @@ UNREACHABLE = {"vhotplug is still starting", "the device is not there any more"}
 
 def test_every_error_of_the_messages_has_a_test():
     """Each text that a request is refused with is asked for in a test."""
-    tests = (ROOT / "tests/api/test_messages.py").read_text(encoding="utf-8")
+    tests = "".join((ROOT / f"tests/api/test_{name}.py").read_text(encoding="utf-8") for name in ("messages", "pci"))
     found = 0
-    for name in ("request", "find", "messages"):
+    for name in ("request", "find", "messages", "starting"):
         source = (ROOT / f"src/api/{name}.c").read_text(encoding="utf-8")
         texts = re.findall(r'(?:reply_failed\(\s*caller, |string_(?:copy|printf)\(\s*)"((?:[^"\\]|\\.)*)"', source)
         for text in texts:

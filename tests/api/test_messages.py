@@ -94,6 +94,8 @@ def test_f46_a_device_that_cannot_be_told(ready, action, members, error):
     ready.plug(MOUSE)
     ready.plug(usb("1-7", number=9))
     before = ready.plug(CAMERA)
+    if action == "explain":  # is about all kinds
+        error = error.replace("bus and port, tag, vid and pid, or", "address, bus and port, vid and pid, vid and did, or")
     assert ready.connect().request(action, **members) == {"result": "failed", "error": error}
     assert ready.operations() == before
 
@@ -174,7 +176,7 @@ def test_f42_the_lists(ready):
         "device_protocol": 0, "busnum": 1, "devnum": 5, "portnum": 3, "serial": "42", "sys_name": "1-3",
         "port_path": "1-3", "id_path": "pci-0000:00:14.0-usb-0:3", "speed": "full", "removable": "removable",
         "drivers": [], "vendor_reported": "QEMU", "product_reported": "USB Mouse", "host_use": None, "allowed_vms": ["vm1"],
-        "vm": "vm1", "target": "vm1", "selected": None, "state": "attached", "tag": "input", "detached": False,
+        "vm": "vm1", "target": "vm1", "selected": None, "state": "attached", "tag": "input", "detached": False, "named": True,
         "reason": "allowed by usbPassthrough[0].allow[0]", "selecting": False, "skip_on_suspend": False}
     assert listed[1]["allowed_vms"] == ["vm1", "vm2"] and listed[1]["vm"] is None and listed[1]["selecting"]
     assert states(client.request("usb_list", tag="camera")["usb_devices"]) == {"1-2.3": "waits"}
@@ -418,21 +420,6 @@ def test_f43_reload(ready):
     assert "\x1b" not in client.request("reload")["error"]
 
 
-# ---- PCI
-
-@pytest.mark.parametrize("action", ["pci_attach", "pci_detach", "vmm_args"])
-def test_pci_is_not_served_yet(ready, action):
-    answer = ready.connect().request(action, address="0000:00:14.3", vm="vm1")
-    assert answer == {"result": "failed", "error": "PCI devices are not served yet"}
-
-
-def test_there_is_no_pci_device_to_suspend(ready):
-    client = ready.connect()
-    assert client.request("pci_suspend", vm="vm1") == {"result": "ok"}
-    assert client.request("pci_resume") == {"result": "ok"}
-    assert client.request("pci_resume", vm="vm9") == {"result": "failed", "error": "there is no VM vm9"}
-
-
 # ---- guests
 
 def test_f47_a_guest_sees_and_names_its_own_vm_only(ready):
@@ -547,10 +534,10 @@ def test_f47_a_reason_names_no_other_vm(ready):
 
 @pytest.mark.parametrize("cid, allowed", [(7, "list"), (8, "notify"), (9, "control")])
 def test_f47_permissions(ready, cid, allowed):
-    kinds = {"list": ["usb_list", "device_list", "vm_list", "status", "explain", "pci_list", "vmm_args"],
+    kinds = {"list": ["usb_list", "device_list", "vm_list", "status", "explain", "pci_list"],
              "notify": ["enable_notifications"],
              "control": ["usb_attach", "usb_detach", "usb_suspend", "usb_resume", "pci_attach", "pci_detach",
-                         "pci_suspend", "pci_resume", "reload"]}
+                         "pci_suspend", "pci_resume", "vmm_args", "reload"]}
     guest = ready.guest(cid)
     for kind, actions in kinds.items():
         for action in actions:

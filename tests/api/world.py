@@ -19,6 +19,10 @@ RULES = {
         {"targetVm": "vm2", "skipOnSuspend": True, "allow": [{"interfaceClass": 224, "description": "radios"}]},
     ],
     "evdevPassthrough": {"pcieBusPrefix": "ep", "targetVm": "vm1"},
+    "pciPassthrough": [
+        {"targetVm": "vm1", "description": "Wireless", "tag": "net", "allow": [{"deviceClass": 2, "deviceSubclass": 128}]},
+        {"targetVm": "vm2", "description": "Graphics", "allow": [{"deviceClass": 3}]},
+    ],
     "vms": [{"name": "vm1", "type": "qemu", "socket": "/run/vm1.qmp"},
             {"name": "vm2", "type": "crosvm", "socket": "/run/vm2.sock"}],
 }
@@ -36,12 +40,23 @@ def usb(place, vid="0627", pid="0001", interfaces=":030102:", number=4, **member
             "id_path": f"pci-0000:00:14.0-usb-0:{place.split('-')[1]}", **members}
 
 
+def pci(place, vid, did, **members):
+    """A PCI function; the place is without its domain."""
+    return {"kind": "pci", "address": f"0000:{place}", "vid": vid, "did": did, **members}
+
+
 MOUSE = usb("1-3", number=5, serial="42", speed="full", removable="removable")
 CAMERA = usb("1-2.3", "046d", "0825", ":0e0100:0e0200:010100:", 4, vendor_name="Logitech, Inc.",
              product_name="Webcam C270", serial="2B8C2D20", speed="high", device_class=239, device_subclass=2,
              device_protocol=1)
 KEY = usb("1-4", "1050", "0407", ":030101:0b0000:", 6, vendor_name="Yubico", product_name="YubiKey")
 RADIO = usb("2-1", "8087", "0a2b", ":e00101:", 2, vendor_name="Intel Corp.", product_name="Bluetooth interface")
+WIFI = pci("00:14.3", "8086", "a0f0", pci_class=2, pci_subclass=128, vendor_name="Intel Corporation",
+           device_name="Wi-Fi 6 AX201", iommu_group=11)
+SOUND = pci("00:1f.3", "8086", "a0c8", pci_class=4, pci_subclass=3, vendor_name="Intel Corporation",
+            device_name="Smart Sound", iommu_group=12)
+GRAPHICS = pci("01:00.0", "10de", "1f91", pci_class=3, vendor_name="NVIDIA Corporation",
+               device_name="GeForce GTX 1650 Mobile", iommu_group=13)
 HUB = usb("1-2", "05e3", "0608", ":090000:", 3, vendor_name="Genesys Logic, Inc.", product_name="Hub", device_class=9)
 KEYBOARD = {"kind": "evdev", "device_node": "/dev/input/event5", "name": "AT keyboard", "vid": "0001", "pid": "0001",
             "properties": ["ID_INPUT=1", "ID_INPUT_KEYBOARD=1"]}
@@ -53,7 +68,7 @@ class World:
         self.api = {"unixSocket": str(self.address), "transports": ["unix", "vsock"], "allowedCids": GUESTS,
                     "selectTimeout": "ask", **api}
         self.configure(rules)
-        self.error = open(place / "log", "w+", encoding="utf-8")
+        self.error = open(place / "log", "a+", encoding="utf-8")
         self.process = subprocess.Popen([str(program), str(self.file)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         stderr=self.error, text=True)
         self.clients = []
@@ -76,13 +91,15 @@ class World:
         """Returns how many attaches and detaches VMs have been asked for so far."""
         self.process.stdin.write(json.dumps({"do": command, **members}) + "\n")
         self.process.stdin.flush()
-        return self.answer()["operations"]
+        answer = self.answer()
+        self.preparing = answer["preparing"]  # PCI functions that the host is asked to make ready
+        return answer["operations"]
 
     def plug(self, device, **members):
         return self.do("plug", device=device, **members)
 
     def pull(self, device):
-        return self.do("pull", key=f"usb:{device['sys_name']}")
+        return self.do("pull", key=f"pci:{device['address']}" if "address" in device else f"usb:{device['sys_name']}")
 
     def ready(self, *vms):
         """The first scan is over, and these VMs answer; the others are down."""
@@ -122,6 +139,11 @@ class World:
         assert made.request("enable_notifications") == {"result": "ok"}
         return made
 
+    def log(self, about):
+        """What was logged of that."""
+        self.error.seek(0)
+        return [line for line in self.error.read().splitlines() if about in line]
+
     def close(self):
         for one in self.clients:
             one.close()
@@ -153,8 +175,8 @@ def events(listener):
 
 
 def short(event):
-    device = event.get("usb_device")
-    parts = [event["event"], device and device["sys_name"], event.get("vm"), event.get("error")]
+    device = event.get("usb_device") or event.get("pci_device", {})
+    parts = [event["event"], device.get("sys_name") or device.get("address"), event.get("vm"), event.get("error")]
     return " ".join(part for part in parts if part)
 
 

@@ -3,10 +3,14 @@
 //
 // VHOTPLUG_TEST_DEVICES names the file, which is read again whenever it is replaced. A line is a device:
 //     KEY INSTANCE VENDOR:PRODUCT NODE        usb:1-2 7 046d:c077 /dev/null
-// and "input:" in place of "usb:" makes it a mouse that is not USB.
+// "input:" in place of "usb:" makes it a mouse that is not USB, and "pci:" a PCI function of class 2, which has the
+// number of its IOMMU group in place of the node:
+//     pci:0000:01:00.0 8 8086:a0f0 11
 // VHOTPLUG_TEST_KILL=N kills the daemon at its Nth step: before and after each save of the memory, and
 // when a device is to be opened and has been.
-// VHOTPLUG_TEST_SAVING names a pipe: what people decided is saved when a byte of it was read, as on a disk that hangs.
+// VHOTPLUG_TEST_OPENING names a pipe: a device is open, or made ready, when a byte can be read from it, as on a host
+// that hangs. That one is to be opened, and that one rests, is said in the log. VHOTPLUG_TEST_SAVING names a pipe: what
+// people decided is saved when a byte of it was read, as on a disk that hangs.
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -36,6 +40,8 @@ struct opening {
 
 struct host {
     sd_event *loop;
+    struct log *log;
+    int gate; // of VHOTPLUG_TEST_OPENING; -1: none
     struct host_callbacks callbacks;
     void *user;
     sd_event_source *watch, *first;
@@ -52,6 +58,18 @@ static void step(void)
 }
 
 // ---- the file
+
+static struct device *new_function(const char *key, uint64_t instance, const char *group)
+{
+    struct device *device = device_new(DEVICE_PCI);
+    device->key = string_copy(key);
+    device->instance = instance;
+    device->syspath = string_printf("/sys/%s", key);
+    device->class = 2;
+    device->product_reported = string_copy("Test Function");
+    device->iommu_group = (int)strtol(group, NULL, 10);
+    return device;
+}
 
 static struct device *new_device(const char *key, uint64_t instance, const char *node)
 {
@@ -77,6 +95,20 @@ static struct device *new_device(const char *key, uint64_t instance, const char 
     return device;
 }
 
+// The other functions of an IOMMU group have no peers of their own.
+static void add_peer(struct device *device, const struct device *other)
+{
+    if (device->kind != DEVICE_PCI || other->kind != DEVICE_PCI || device->iommu_group != other->iommu_group)
+        return;
+    char group[16];
+    (void)snprintf(group, sizeof group, "%d", other->iommu_group);
+    struct device *peer = new_function(other->key, other->instance, group);
+    peer->vendor_id = other->vendor_id;
+    peer->product_id = other->product_id;
+    device->peers = memory_resize(device->peers, device->peer_count + 1, sizeof(struct device *));
+    device->peers[device->peer_count++] = peer;
+}
+
 static void read_devices(struct devices *devices)
 {
     const char *name = getenv("VHOTPLUG_TEST_DEVICES");
@@ -87,13 +119,18 @@ static void read_devices(struct devices *devices)
     *devices = (struct devices){0};
     while (file && devices->count < DEVICES_MAX &&
            fscanf(file, "%63s %lu %x:%x %63s", key, &instance, &vendor, &product, node) == 5) {
-        struct device *device = new_device(key, instance, node);
+        bool pci = strncmp(key, "pci:", 4) == 0;
+        struct device *device = pci ? new_function(key, instance, node) : new_device(key, instance, node);
         device->vendor_id = (uint16_t)vendor;
         device->product_id = (uint16_t)product;
         devices->list[devices->count++] = device;
     }
     if (file)
         (void)fclose(file);
+    for (size_t i = 0; i < devices->count; i++)
+        for (size_t k = 0; k < devices->count; k++)
+            if (i != k)
+                add_peer(devices->list[i], devices->list[k]);
 }
 
 static void release_devices(struct devices *devices)
@@ -111,6 +148,14 @@ static bool has(const struct devices *devices, const struct device *device)
     return false;
 }
 
+static bool has_equal(const struct devices *devices, const struct device *device)
+{
+    for (size_t i = 0; i < devices->count; i++)
+        if (device_equal(devices->list[i], device))
+            return true;
+    return false;
+}
+
 // Tells the difference to what has been told; another instance in the same place is gone and new.
 static void look(struct host *host)
 {
@@ -120,7 +165,7 @@ static void look(struct host *host)
         if (!has(&host->devices, before.list[i]))
             host->callbacks.gone(host->user, before.list[i]->key, before.list[i]->instance);
     for (size_t i = 0; i < host->devices.count; i++)
-        if (!has(&before, host->devices.list[i]))
+        if (!has_equal(&before, host->devices.list[i]))
             host->callbacks.present(host->user, host->devices.list[i], host->scanned);
     release_devices(&before);
 }
@@ -146,9 +191,10 @@ static int on_first(sd_event_source *source, void *user)
 
 int host_new(struct host **host, sd_event *loop, struct log *log, const struct host_callbacks *callbacks, void *user)
 {
-    (void)log;
     CLEANUP(cleanup_host) struct host *new = memory_new(1, sizeof *new);
-    *new = (struct host){.loop = sd_event_ref(loop), .callbacks = *callbacks, .user = user};
+    const char *gate = getenv("VHOTPLUG_TEST_OPENING");
+    *new = (struct host){.loop = sd_event_ref(loop), .log = log, .callbacks = *callbacks, .user = user};
+    new->gate = gate ? open(gate, O_RDWR | O_CLOEXEC) : -1;
     const char *file = getenv("VHOTPLUG_TEST_DEVICES");
     CLEANUP(cleanup_free) char *directory = file ? string_printf("%.*s", (int)(strrchr(file, '/') - file), file) : NULL;
     int status = directory ? sd_event_add_inotify(loop, &new->watch, directory, IN_MOVED_TO, on_file, new) : -ENOENT;
@@ -169,6 +215,8 @@ void host_free(struct host *host)
         return;
     sd_event_source_disable_unref(host->watch);
     sd_event_source_disable_unref(host->first);
+    if (host->gate >= 0)
+        close(host->gate);
     release_devices(&host->devices);
     sd_event_unref(host->loop);
     free(host);
@@ -176,35 +224,59 @@ void host_free(struct host *host)
 
 static int on_open(sd_event_source *source, void *user)
 {
+    char byte;
     struct opening *opening = user;
     struct host *host = opening->host;
     bool there = has(&host->devices, opening->device);
-    int fd = there ? open(opening->device->node, O_RDWR | O_CLOEXEC) : -1;
+    bool by_name = opening->device->kind != DEVICE_USB;
+    int fd = there && !by_name ? open(opening->device->node, O_RDWR | O_CLOEXEC) : -1;
     step();
-    host->callbacks.opened(host->user, opening->serial, there ? HOST_OPENED : HOST_OPEN_GONE, fd,
-                           there ? NULL : "it has gone");
+    if (host->gate >= 0 && read(host->gate, &byte, 1) != 1)
+        abort();
+    host->callbacks.opened(host->user, opening->serial,
+                           !there    ? HOST_OPEN_GONE
+                           : by_name ? HOST_OPEN_READY
+                                     : HOST_OPENED,
+                           fd, there ? NULL : "it has gone");
     device_release(opening->device);
     free(opening);
     sd_event_source_disable_unref(source);
     return 0;
 }
 
-void host_open(struct host *host, struct device *device, uint64_t serial)
+static int on_gate(sd_event_source *source, int fd, uint32_t events, void *user)
 {
+    (void)fd, (void)events;
+    return on_open(source, user);
+}
+
+void host_open(struct host *host, struct device *device, uint64_t serial, const struct host_receiver *receiver)
+{
+    (void)receiver;
     struct opening *opening = memory_new(1, sizeof *opening);
     *opening = (struct opening){.host = host, .device = device_reference(device), .serial = serial};
     step();
-    if (sd_event_add_defer(host->loop, &opening->source, on_open, opening) < 0)
+    if (host->gate >= 0)
+        log_debug(host->log, "host: opens %s", device->key);
+    if ((host->gate >= 0 ? sd_event_add_io(host->loop, &opening->source, host->gate, EPOLLIN, on_gate, opening)
+                         : sd_event_add_defer(host->loop, &opening->source, on_open, opening)) < 0)
         abort();
 }
 
-bool host_has(const struct device *device)
+void host_held(struct host *host, const struct device *device)
 {
-    struct devices devices;
-    read_devices(&devices);
-    bool there = has(&devices, device);
-    release_devices(&devices);
-    return there;
+    (void)host, (void)device;
+}
+
+void host_settle(struct host *host, struct device *device, bool to_host)
+{
+    if (host->gate >= 0)
+        log_debug(host->log, "host: settles %s%s", device->key, to_host ? " on the host" : "");
+}
+
+void host_configure(struct host *host, const struct config *config)
+{
+    (void)host, (void)config;
 }
 
 // The linker puts these around the real ones.

@@ -1,5 +1,6 @@
 """What meson install puts where, and that the unit fits the program."""
 import os
+import pathlib
 import re
 import subprocess
 
@@ -11,7 +12,8 @@ FILES = ["sbin/vhotplug", "bin/vhotplugctl", "bin/vhotplugcli", "share/man/man1/
          "share/man/man8/vhotplug.8", "share/man/man5/vhotplug.conf.5",
          "share/bash-completion/completions/vhotplug", "share/zsh/site-functions/_vhotplug",
          "share/fish/vendor_completions.d/vhotplug.fish", "share/doc/vhotplug/README.md",
-         "share/doc/vhotplug/architecture.md", "share/doc/vhotplug/guests.md", "share/doc/vhotplug/api.md",
+         "share/doc/vhotplug/architecture.md", "share/doc/vhotplug/authorization.md", "share/doc/vhotplug/guests.md", "share/doc/vhotplug/api.md",
+         "share/doc/vhotplug/migrating.md", "share/doc/vhotplug/SECURITY.md",
          "share/doc/vhotplug/CHANGELOG.md", "share/doc/vhotplug/LICENSE", "share/vhotplug/vhotplug.schema.json",
          "share/vhotplug/vhotplugctl.schema.json",
          "share/doc/vhotplug/vhotplug.conf.example", "share/doc/vhotplug/examples/mouse.conf"]
@@ -49,7 +51,8 @@ def test_the_unit_starts_what_was_installed(installed):
 
 @pytest.mark.parametrize("setting", ["Type=notify", "ExecReload=/usr/local/bin/vhotplugctl reload",
                                      "RuntimeDirectory=vhotplug", "StateDirectory=vhotplug",
-                                     "RuntimeDirectoryPreserve=restart", "NoNewPrivileges=yes"])
+                                     "RuntimeDirectoryPreserve=yes", "Wants=modprobe@usbcore.service modprobe@vfio-pci.service",
+                                     "After=modprobe@usbcore.service modprobe@vfio-pci.service", "LimitNOFILE=8192", "NoNewPrivileges=yes"])
 def test_the_unit_has(installed, setting):
     assert setting in unit(installed).splitlines()
 
@@ -61,14 +64,43 @@ def test_the_unit_does_not_hide_what_the_daemon_reads(installed, setting):
     assert not re.search(rf"^{setting}=", unit(installed), re.MULTILINE)
 
 
-def test_the_unit_can_load_no_modules(installed):
-    lines = unit(installed).splitlines()
-    assert [line for line in lines if line.startswith("SystemCallFilter=")] == ["SystemCallFilter=@system-service"]
-    bounding = [line for line in lines if line.startswith("CapabilityBoundingSet=")]
-    assert len(bounding) == 1 and "CAP_SYS_MODULE" not in bounding[0] and "~" not in bounding[0]
+def test_the_unit_gives_away_no_more_than_this(installed):
+    lines = [line for line in unit(installed).splitlines()
+             if line.startswith(("SystemCallFilter=", "CapabilityBoundingSet=", "RestrictAddressFamilies=", "ReadWritePaths="))]
+    # No module can be loaded, nothing mounted, no identity changed.
+    assert lines == ["CapabilityBoundingSet=CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER",
+                     "ReadWritePaths=/sys/bus /sys/devices -/sys/module/usbcore/parameters",
+                     "RestrictAddressFamilies=AF_UNIX AF_NETLINK",
+                     "SystemCallFilter=@system-service",
+                     "SystemCallFilter=~@aio @keyring @memlock @privileged @resources @setuid"]
 
 
-@pytest.mark.parametrize("devices", ["char-usb_device rw",  # the nodes that VMs get
+def test_the_security_page_gives_the_units_exposure(installed):
+    path = next(installed.rglob("vhotplug.service"))
+    try:
+        shown = subprocess.run(["systemd-analyze", "security", "--offline=true", path], capture_output=True, text=True, timeout=60)
+    except FileNotFoundError:
+        pytest.skip("there is no systemd-analyze here")
+    found = re.search(r"Overall exposure level for vhotplug.service: (\S+)", shown.stdout)
+    if not found:
+        pytest.skip("this systemd-analyze does not judge units that are not installed")
+    page = (pathlib.Path(__file__).resolve().parents[2] / "SECURITY.md").read_text()
+    assert float(found[1]) <= float(re.search(r"security vhotplug`: ([\d.]+), of 10", page)[1])
+
+
+@pytest.mark.parametrize("name, setting", [("vsock", "RestrictAddressFamilies=AF_VSOCK"), ("tcp", "IPAddressAllow=localhost"),
+                                           ("socket-owner", "CapabilityBoundingSet=CAP_CHOWN"),
+                                           ("acpi-tables", "SystemCallFilter=@chown")])
+def test_what_some_configurations_need_stands_beside_the_documents(installed, name, setting):
+    found = list(installed.rglob(f"doc/vhotplug/vhotplug.service.d/{name}.conf"))
+    assert len(found) == 1 and setting in found[0].read_text().splitlines()
+    # The sentence that people read when it is missing has its name.
+    source = pathlib.Path(__file__).resolve().parents[2] / "src"
+    assert any(f"{name}.conf" in path.read_text() for path in source.rglob("*.c"))
+
+
+@pytest.mark.parametrize("devices", ["char-vfio rw",        # to ask whether a VM has an IOMMU group
+                                     "char-usb_device rw",  # the nodes that VMs get
                                      "block-* r"])          # to ask whether the kernel has claimed a disk
 def test_the_unit_may_open(installed, devices):
     assert f"DeviceAllow={devices}" in unit(installed).splitlines()

@@ -1,5 +1,7 @@
 """The daemon's life: ready, reload, end, and what it leaves open."""
 import os
+import pathlib
+import re
 import signal
 import time
 
@@ -123,8 +125,11 @@ def test_no_descriptor_is_inherited_by_children(start, config):
     daemon.wait_ready()
     flags = {}
     for number, target in open_files(daemon.process).items():
-        with open(f"/proc/{daemon.process.pid}/fdinfo/{number}") as file:
-            flags[number, target] = int(next(line for line in file if line.startswith("flags:")).split()[1], 8)
+        try:
+            info = pathlib.Path(f"/proc/{daemon.process.pid}/fdinfo/{number}").read_text()
+        except FileNotFoundError:
+            continue  # closed meanwhile
+        flags[number, target] = int(re.search(r"^flags:\s*(\d+)", info, re.M).group(1), 8)
     kept = [what for what, flag in flags.items() if what[0] > 2 and not flag & os.O_CLOEXEC]
     assert not kept
     assert daemon.stop() == 0

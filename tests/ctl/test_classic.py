@@ -235,7 +235,8 @@ def test_f45_pci_selectors_are_needed(classic, line):
 @pytest.mark.parametrize("line", [
     "", "usb", "pci", "vmm", "usb nonesuch", "nonesuch", "usb list more", "usb list --nonesuch", "usb list --vm vm1",
     "usb attach --bus", "usb attach --bus one --port 1", "usb detach --tag a --vm vm1", "usb suspend --tag a",
-    "pci attach --devnode /dev/x", "listen more", "vmm args more", "--nonesuch usb list", "-t carrier-pigeon usb list",
+    "pci attach --devnode /dev/x", "listen more", "vmm args more", "vmm args --qemu-bus-start-index x",
+    "--nonesuch usb list", "-t carrier-pigeon usb list",
     "-p port usb list", "-t tcp -p 65536 usb list", "-p 65536 -t tcp usb list", "-c cid usb list", "--timeout 0 usb list", "usb list --connected --disconnected"])
 def test_f45_wrong_usage(classic_program, line):
     result = ctl.run(classic_program, *line.split())
@@ -323,7 +324,18 @@ def test_f45_vmm_args(classic, peer):
     daemon = peer({"vmm_args": {"result": "ok", "vmm_args": ["-device", "vfio-pci,host=0000:00:14.3", "-x"]}})
     result = classic("vmm", "args", "--vm", "net-vm", "--qemu-bus-prefix", "rp")
     assert (result.returncode, result.stdout, result.stderr) == (0, "-device vfio-pci,host=0000:00:14.3 -x", "")
-    assert daemon.requests == [{"action": "vmm_args", "vm": "net-vm", "qemu_bus_prefix": "rp"}]
+    assert classic("vmm", "args", "--vm", "vm1", "--qemu-bus-start-index", "1", "--require-pci").returncode == 0
+    assert daemon.requests == [{"action": "vmm_args", "vm": "net-vm", "qemu_bus_prefix": "rp"},
+                               {"action": "vmm_args", "vm": "vm1", "qemu_bus_start_index": 1, "require_pci": True}]
+
+
+def test_f45_the_time_of_vmm_args_may_stand_after_the_words(classic, peer):
+    daemon = peer({"vmm_args": b""})
+    result = classic("vmm", "args", "--vm", "a", "--timeout", "1")
+    assert (result.returncode, daemon.requests) == (1, [{"action": "vmm_args", "vm": "a"}])
+    assert classic("--timeout", "80", "vmm", "args", "--timeout=1", "--require-pci").returncode == 1
+    for line in ("vmm args --timeout 0", "vmm args --timeout x", "usb list --timeout 1"):
+        assert classic(*line.split()).returncode == 2, line
 
 
 def test_f45_vmm_args_end_also_without_a_daemon(classic):

@@ -36,7 +36,8 @@ def world(build, place):
     """A host with a device in each state that is easily had."""
     made, end = worlds.make(build, place)
     made.ready("vm1")
-    for device in (worlds.MOUSE, worlds.CAMERA, worlds.KEY, worlds.RADIO, worlds.HUB, worlds.KEYBOARD):
+    for device in (worlds.MOUSE, worlds.CAMERA, worlds.KEY, worlds.RADIO, worlds.HUB, worlds.KEYBOARD, worlds.WIFI,
+                   worlds.SOUND):
         made.plug(device)
     yield made
     end()
@@ -61,11 +62,13 @@ def test_the_schema_is_one():
 def test_list(ask):
     listed = ask("list")
     assert complaints("list", listed) == []
-    assert len(listed) == 6
+    assert len(listed) == 7
     assert {"attached", "host", "waits"} <= {device["state"] for device in listed}
-    for device in listed: # each member that is printed is described, and each that is described is printed
-        kind = {"usb": "usbDevice", "evdev": "inputDevice"}[device["kind"]]
-        assert set(device) == described("device") | described(kind)
+    functions = ask("list", "--pci")
+    assert complaints("list", functions) == [] and [device["kind"] for device in functions] == ["pci"] * 2
+    for device in listed + functions: # each member that is printed is described, and each that is described is printed
+        kinds = {"usb": ["usbDevice"], "evdev": ["inputDevice"], "pci": ["pciDevice", "pciFunction"]}[device["kind"]]
+        assert set(device) == described("device").union(*map(described, kinds))
 
 
 def test_vms(ask):
@@ -79,16 +82,17 @@ def test_status(ask):
     status = ask("status")
     assert complaints("status", status) == []
     assert set(status) == described("status")
-    assert sum(status["devices"].values()) == 5 # without the hub
+    assert sum(status["devices"].values()) == 6 # without the hub and the sound card
     assert sum(status["vms"].values()) == 2
 
 
-@pytest.mark.parametrize("name", ["1-3", "1-2.3", "1-4", "1-2", "event5"])
+@pytest.mark.parametrize("name", ["1-3", "1-2.3", "1-4", "1-2", "event5", "00:14.3", "00:1f.3"])
 def test_explain(ask, name):
     reply = ask("explain", name)
     assert complaints("explain", reply) == []
     assert set(reply) == described("explain")
-    assert set(reply["explanation"]) == described("explanation")
+    pci = {"iommu_group", "peers"} if reply["device"]["kind"] == "pci" else set()
+    assert set(reply["explanation"]) == described("explanation") - {"iommu_group", "peers", "host"} | pci
     for group in reply["explanation"]["groups"]:
         assert set(group) == described("triedGroup")
         for rule in group["rules"]:
@@ -109,7 +113,7 @@ def test_what_is_moved(ask, world):
 
 
 def test_refusals(program, world):
-    for arguments in (["attach", "1-9"], ["attach", "1-4"], ["detach", "x"], ["suspend", "vm9"], ["resume", "vm9"]):
+    for arguments in (["attach", "1-9"], ["attach", "1-4"], ["detach", "nonesuch"], ["suspend", "vm9"], ["resume", "vm9"]):
         result = ctl.run(program, "-s", world.address, *arguments, "--json")
         assert (result.returncode, complaints("failed", json.loads(result.stdout))) == (1, []), arguments
 
@@ -221,14 +225,23 @@ def test_all_words_of_states_are_there():
     assert states and sorted(SCHEMA["$defs"]["vmState"]["enum"]) == sorted([*states, "unknown"])
 
 
-def test_pci_devices_are_described():
-    """None is served yet, so what would be printed is read from the source."""
-    source = (ROOT / "src/core/device_json.c").read_text()
-    members = {"kind"}
-    for name in ("pci_to_json", "add_names", "add_reported"):
-        body = re.search(rf"static void {name}\(.*?\n}}\n", source, re.S).group(0)
-        members |= set(re.findall(r'add_\w+\(object, "(\w+)"', body))
-    assert members == described("pciDevice")
+def test_an_iommu_group_is_described(program, build, place):
+    """Of a function that shares its group, and of a device that USB authorization is about."""
+    made, end = worlds.make(build, place, rules={
+        **worlds.RULES, "usbAuthorization": {"enable": True, "hostAllow": [{"vendorId": "1050"}]}})
+    try:
+        made.ready("vm1")
+        peer = worlds.pci("00:14.5", "8086", "a0f5", pci_class=2)
+        made.plug({**worlds.WIFI, "peers": [peer, worlds.pci("00:1c.0", "8086", "a0b8", pci_class=6)]})
+        made.plug(worlds.KEY)
+        reply = json.loads(ctl.run(program, "-s", made.address, "explain", "00:14.3", "--json").stdout)
+        assert complaints("explain", reply) == []
+        assert [set(one) for one in reply["explanation"]["peers"]] == [described("peer")] * 2
+        assert [set(one) for one in reply["device"]["peers"]] == [described("pciFunction")] * 2
+        reply = json.loads(ctl.run(program, "-s", made.address, "explain", "1-4", "--json").stdout)
+        assert complaints("explain", reply) == [] and set(reply["explanation"]["host"]) == described("hostUse")
+    finally:
+        end()
 
 
 @pytest.mark.parametrize("change", [

@@ -74,13 +74,13 @@ static void test_the_first_scan_completes(void **state)
     device->node = string_copy("/nonexistent/node");
     device->syspath = string_copy("/sys/devices/nonexistent");
     device->instance = 1;
-    host_open(host, device, 3);
+    host_open(host, device, 3, &(struct host_receiver){0});
     assert_int_equal(seen.opened, 0);
     while (seen.opened == 0)
         assert_true(sd_event_run(loop, UINT64_MAX) >= 0);
     assert_int_equal(seen.kind, HOST_OPEN_GONE);
     assert_int_equal(seen.scanned, 1);
-    host_open(host, device, 3); // and it ends in the midst of it
+    host_open(host, device, 3, &(struct host_receiver){0}); // and it ends in the midst of it
     host_free(host);
     sd_event_unref(loop);
 }

@@ -31,17 +31,17 @@ static void present(void *user, struct device *device, bool plugged)
     text_printf(&log->text, "%c%d ", plugged ? '*' : '+', (int)device->instance);
 }
 
-static void gone(void *user, const char *key, uint64_t instance)
+static void gone(void *user, const struct device *device)
 {
     struct log_of *log = user;
 
-    assert_string_equal(key, instance == 3 ? "usb:1-3" : "usb:1-2");
-    text_printf(&log->text, "-%d ", (int)instance);
+    assert_string_equal(device->key, device->instance == 3 ? "usb:1-3" : "usb:1-2");
+    text_printf(&log->text, "-%d ", (int)device->instance);
 }
 
 static int set_up(void **state)
 {
-    static const struct host_callbacks callbacks = {.present = present, .gone = gone};
+    static const struct known_callbacks callbacks = {.present = present, .gone = gone};
     struct log_of *log = memory_new(1, sizeof(*log));
 
     log->known = known_new(&callbacks, log);
@@ -96,6 +96,22 @@ static void test_the_same_again_is_no_news(void **state)
     update(*state, 1, true, "/ is mounted from sda1", true);
     update(*state, 1, true, "/ is mounted from sda1", true);
     expect(*state, "+1 ");
+}
+
+// It is shown to people; who decides by it knows that it is no part of the value.
+static void test_another_driver_is_reported(void **state)
+{
+    struct log_of *log = *state;
+    static const char *const drivers[] = {NULL, "e1000e", "e1000e", "vfio-pci"};
+
+    for (size_t i = 0; i < sizeof(drivers) / sizeof(*drivers); i++) {
+        CLEANUP(cleanup_device) struct device *device = device_new(DEVICE_PCI);
+        device->key = string_copy("usb:1-2");
+        device->instance = 1;
+        device->driver = string_copy(drivers[i]);
+        known_update(log->known, known_touch(log->known, "/sys/devices/card", false), device, true);
+    }
+    expect(log, "+1 +1 +1 ");
 }
 
 static void test_another_instance_in_its_place(void **state)
@@ -233,6 +249,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_the_same_again_is_no_news, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_another_driver_is_reported, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_another_instance_in_its_place, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_one_that_has_moved_is_gone_before_it_is_there, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_what_only_changes_has_not_moved, set_up, tear_down),

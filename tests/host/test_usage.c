@@ -159,6 +159,24 @@ static void test_f35_a_partition_and_a_whole_disk(void **state)
     expect(*state, STICK, NULL);
 }
 
+// Its directory is not that of its controller, as there may be several.
+static void test_f35_an_nvme_disk_behind_its_subsystem(void **state)
+{
+    const struct machine *machine = *state;
+    CLEANUP(cleanup_free)
+    char *controller = string_printf("%s/devices/pci0000:00/0000:00:1d.0/0000:03:00.0/nvme/nvme0", machine->sys);
+
+    add_block(machine, "devices/virtual/nvme-subsystem/nvme-subsys0/nvme0n1", "259:0");
+    add_partition(machine, "devices/virtual/nvme-subsystem/nvme-subsys0/nvme0n1/nvme0n1p2", "259:2");
+    tree_directory(machine->root, "sys/devices/pci0000:00/0000:00:1d.0/0000:03:00.0/nvme/nvme0");
+    tree_link(machine->root, "sys/devices/virtual/nvme-subsystem/nvme-subsys0/nvme0", controller);
+    expect(machine, "devices/pci0000:00/0000:00:1d.0/0000:03:00.0", NULL);
+    set_mounts(machine, "259:2", "/", "/dev/nvme0n1p2");
+    expect(machine, "devices/pci0000:00/0000:00:1d.0/0000:03:00.0", "/ is mounted from nvme0n1p2");
+    expect(machine, "devices/pci0000:00/0000:00:1c.0", NULL);
+    expect(machine, "devices/pci0000:00/0000:00:14.0", NULL);
+}
+
 static void test_f35_dm_crypt(void **state)
 {
     add_block(*state, VIRTUAL "dm-0", "253:0");
@@ -288,6 +306,16 @@ static void test_circles_end(void **state)
     expect(*state, STICK, NULL);
 }
 
+static void test_virtual_functions(void **state)
+{
+    struct machine *machine = *state;
+
+    tree_directory(machine->root, "sys/" STICK "/virtfn0");
+    expect_used(machine, "1 virtual function of it is in use (sriov_numvfs)");
+    tree_directory(machine->root, "sys/" STICK "/virtfn1");
+    expect_used(machine, "2 virtual functions of it are in use (sriov_numvfs)");
+}
+
 static void test_names_are_made_safe(void **state)
 {
     set_mounts(*state, "8:1", "/media/\\033[31mred", "/dev/sda1");
@@ -387,6 +415,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_nothing_is_mounted, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_f35_a_partition_and_a_whole_disk, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_f35_an_nvme_disk_behind_its_subsystem, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_f35_dm_crypt, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_f35_lvm_on_crypt_on_raid, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_f35_a_partition_of_a_raid, set_up, tear_down),
@@ -399,6 +428,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_f35_nothing_claims_what_can_be_opened, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_f35_what_the_kernel_has_claimed, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_circles_end, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_virtual_functions, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_names_are_made_safe, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_what_cannot_be_told_is_taken_as_used, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_links_that_lead_elsewhere_are_not_followed, set_up, tear_down),

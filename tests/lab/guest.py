@@ -86,12 +86,26 @@ class Guest:
         """Object names of the usb-host devices, from the VM's own list."""
         return sorted(re.findall(r'"name": "([^"]*)", "type": "child<usb-host>"', self.names()))
 
+    def objects(self, type, property):
+        """{object: the last word of its property} of all devices of that type."""
+        objects = re.findall(r'"name": "([^"]*)", "type": "child<%s>"' % type, self.names())
+        query = '{"execute": "qom-get", "arguments": {"path": "/machine/peripheral/%s", "property": "%s"}}'
+        values = self.qmp(*[query % (object, property) for object in objects]) if objects else []
+        return {object: re.search(r'["/]([^/"]*)"}', value)[1] if "return" in value else "" for object, value in zip(objects, values)}
+
     def inputs(self):
         """{object: bus} of the host's input devices, as the VM says: {"vhotplug-input-…": "ep1"}."""
-        objects = re.findall(r'"name": "([^"]*)", "type": "child<virtio-input-host-pci>"', self.names())
-        query = '{"execute": "qom-get", "arguments": {"path": "/machine/peripheral/%s", "property": "parent_bus"}}'
-        buses = self.qmp(*[query % object for object in objects]) if objects else []
-        return {object: re.search(r'/([^/"]*)"', bus)[1] if "return" in bus else "" for object, bus in zip(objects, buses)}
+        return self.objects("virtio-input-host-pci", "parent_bus")
+
+    def functions(self):
+        """{object: address on the host} of the PCI functions, as the VM says."""
+        return self.objects("vfio-pci", "host")
+
+    def wait_functions(self, *addresses):
+        """Until it has just these PCI functions of the host, each once."""
+        return wait_for(f"{self.name} to have the PCI functions {addresses}",
+                        lambda: sorted((found := self.functions()).values()) == sorted(addresses) and (found or True),
+                        show=lambda: f"it has {self.functions()}\n{self.console()[-2000:]}")
 
     def wait_inputs(self, buses, why=""):
         """Until its input devices are on just these buses."""

@@ -12,7 +12,7 @@ import threading
 HERE = pathlib.Path(__file__).resolve().parent
 HOST_MODULES = ["virtio_pci", "9pnet_virtio", "9p", "overlay", "virtio_console"]
 GUEST_MODULES = ["xhci_pci", "ehci_pci", "uhci_hcd", "usbhid", "hid_generic", "usb_storage", "sd_mod", "evdev",
-                 "virtio_pci", "virtio_input"]
+                 "virtio_pci", "virtio_input", "e1000e"]
 
 # Mounts this machine's root under a writable layer and goes there. BUILD is mounted once more at its
 # own path, as it may lie under /tmp, which is fresh.

@@ -17,6 +17,14 @@ from image import LabError
 # Seconds for anything that should take a moment: the machine may be very busy.
 LIMIT = int(os.environ.get("VHOTPLUG_LAB_LIMIT", "300"))
 
+# For PCI functions behind the emulated IOMMU: ports for one network card each, which has an IOMMU group of its own, and
+# two cards behind one bridge, which no hardware keeps apart.
+CARD_PORTS = ["port1", "port2", "port3"]
+SLOTS = [word for number, port in enumerate(CARD_PORTS, 1)
+         for word in ("-device", f"pcie-root-port,id={port},chassis={number},slot={number}")] + [
+    "-device", "pcie-root-port,id=port4,chassis=4,slot=4", "-device", "pcie-pci-bridge,id=bridge,bus=port4",
+    "-device", "e1000,bus=bridge,addr=1", "-device", "e1000,bus=bridge,addr=2"]
+
 
 class Result:
     def __init__(self, status, raw):
@@ -90,17 +98,18 @@ class Lab:
     def arguments(self):
         _, kernel = image.kernel()
         return [
-            "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-smp", "2", "-m", str(self.memory), "-M", "q35",
+            "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-smp", "2", "-m", str(self.memory),
+            "-M", "q35,kernel-irqchip=off", "-device", "intel-iommu,intremap=off,caching-mode=on",
             "-cpu", "max,+svm,+npt", "-display", "none", "-no-reboot", "-nodefaults", "-kernel", kernel,
             "-initrd", str(self.folder / "host.cpio"),
-            "-append", f"console=ttyS0 quiet panic=-1 lab.build={self.build}",
+            "-append", f"console=ttyS0 quiet panic=-1 intel_iommu=on iommu=pt lab.build={self.build}",
             "-serial", f"file:{self.work}/console",
             "-virtfs", "local,path=/,mount_tag=hostroot,security_model=none,readonly=on,multidevs=remap",
             "-virtfs", f"local,path={self.build},mount_tag=build,security_model=none,readonly=on,multidevs=remap",
             "-device", "virtio-serial-pci", "-chardev", f"socket,id=agent,path={self.work}/agent,server=on,wait=off",
             "-device", "virtserialport,chardev=agent,name=agent",
             "-qmp", f"unix:{self.work}/qmp,server=on,wait=off",
-            "-device", "qemu-xhci,id=xhci,p2=8,p3=4",
+            "-device", "qemu-xhci,id=xhci,p2=8,p3=4", *SLOTS,
         ]
 
     def boot(self):

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 
-HISTORIES = 20000
+HISTORIES = 150000
 
 # name, file, text as it stands (blanks are of no importance), text that takes its place
 MUTANTS = [
@@ -69,6 +69,18 @@ MUTANTS = [
      "return record->seat && group_names(group, record->seat->name) ? record->seat : maybe;", "return maybe;"),
     ("people are asked for ever", "reconcile_plan.c", "if (reconcile->devices[i]->now.why == WHY_SELECT)",
      "if (false)"),
+    ("an IOMMU group is in two VMs", "reconcile_devices.c",
+     "return judge_foreign(reconcile, record) || device_record_judge_group(reconcile, record);",
+     "return judge_foreign(reconcile, record);"),
+    ("two functions of an IOMMU group leave at once", "reconcile_iommu.c",
+     "if (judged && other->ready && other->wanted != record->wanted)", "if (false)"),
+    ("what is on its way is not of the IOMMU group", "reconcile_iommu.c",
+     "if (vm->flight.busy && !vm->flight.orphan &&", "if (false &&"),
+    ("a choice parts an IOMMU group", "reconcile_requests.c", "error = take_along(reconcile, record, vm, now);", ""),
+    ("functions are suspended with USB devices", "reconcile_devices.c",
+     "vm->suspended[record->device->kind]", "vm->suspended[DEVICE_USB]"),
+    ("crosvm gets functions while it runs", "reconcile_devices.c",
+     "if (record->device->kind != DEVICE_USB && vm->type != VM_QEMU)", "if (false)"),
     ("what a VM has is not managed", "reconcile_devices.c",
      "if (device_record_object(vm, record)) record->managed = true;", ""),
     ("a lost attach counts as an eject", "reconcile_results.c",

@@ -9,7 +9,8 @@
 #include "util/cleanup.h"
 #include "vmm/crosvm_ports.h"
 
-#define SIM_PORTS 5
+#define SIM_PORTS 8
+#define SIM_PCI 5 // from this port on they are places of PCI functions
 #define SIM_VMS 3
 #define SIM_KINDS 4
 #define SIM_SERIALS 3
@@ -46,6 +47,7 @@ struct sim_object {
     uint64_t number;   // of this very object; crosvm uses names anew
     uint64_t instance; // 0 for a foreign one
     unsigned bus, address;
+    char pci[16];           // the address of a PCI function, "" of none
     unsigned port, product; // in crosvm
 };
 
@@ -147,6 +149,7 @@ struct sim {
     char failure[512];
 
     struct sim_port ports[SIM_PORTS];
+    unsigned port_count; // in use: half of the hosts have no PCI functions that matter
     unsigned next_address;
     unsigned hand_kind; // what was unplugged last
     char hand_serial;   // '\0': none
@@ -162,7 +165,8 @@ struct sim {
     struct choices choices; // likewise
     struct sim_decision decisions[SIM_KINDS][SIM_PORTS + SIM_SERIALS];
     struct sim_wish wishes[SIM_PORTS];
-    bool known[SIM_VMS], suspended[SIM_VMS]; // this daemon has heard of it; it is suspended
+    bool known[SIM_VMS];                     // this daemon has heard of it
+    bool suspended[DEVICE_PCI + 1][SIM_VMS]; // devices of that kind stay out of it
     struct memory at_start;                  // what was there when the daemon started
     struct sim_set managed;                  // instances that this daemon saw plugged or found attached
     struct sim_set ejected;                  // and the process: what its guest took out
@@ -184,6 +188,8 @@ void sim_say(struct sim *sim, const char *format, ...) PRINTF(2, 3);
 bool sim_deliver(struct sim *sim); // the next event of the host
 void sim_event(struct sim *sim, enum sim_event_kind kind, unsigned port, bool plugged);
 void sim_configure(struct sim *sim, bool all_vms);
+// Whether they are two functions of one IOMMU group.
+bool sim_shares(const struct device *a, const struct device *b);
 bool sim_sees_twice(const struct sim *sim, const char *serial); // the daemon does, as a device moves
 
 // sim_vm.c

@@ -103,6 +103,21 @@ static void check_detach(struct sim *sim, const struct sim_vm *vm, const struct 
     }
 }
 
+// Functions of one IOMMU group are never on their way into two VMs.
+static void check_group(struct sim *sim, const struct sim_vm *vm, const struct operation *operation)
+{
+    for (unsigned i = 0; i < SIM_VMS; i++) {
+        const struct sim_vm *other = &sim->vms[i];
+        bool attaches = other->busy && !other->executed && other->operation.kind == OPERATION_ATTACH &&
+                        other->operation_process == other->process;
+        if (other != vm && attaches && sim_shares(other->operation.device, operation->device))
+            sim_fail(sim, "attaches %s to %s while %s is on its way to %s", operation->device->key, vm->name,
+                     other->operation.device->key, other->name);
+    }
+    if (vm->vmm->type != VM_QEMU && operation->device->kind == DEVICE_PCI)
+        sim_fail(sim, "attaches %s to %s, which takes none while it runs", operation->device->key, vm->name);
+}
+
 void sim_check_operation(struct sim *sim, struct sim_vm *vm, const struct operation *operation)
 {
     if (vm->busy)
@@ -114,7 +129,7 @@ void sim_check_operation(struct sim *sim, struct sim_vm *vm, const struct operat
     else if (operation->kind != OPERATION_LIST && vm->must_list)
         sim_fail(sim, "operation %d for %s before its list", operation->kind, vm->name);
     else if (operation->kind == OPERATION_ATTACH)
-        check_attach(sim, vm, operation);
+        check_attach(sim, vm, operation), check_group(sim, vm, operation);
     else if (operation->kind == OPERATION_DETACH)
         check_detach(sim, vm, operation);
 }
@@ -125,8 +140,39 @@ void sim_check_execute(struct sim *sim, struct sim_vm *vm)
         sim_fail(sim, "attaches %s twice to %s", vm->operation.device->key, vm->name);
 }
 
+// The VM that has the device by an object of ours; NULL: none.
+static const struct sim_vm *vm_with(struct sim *sim, const struct device *device)
+{
+    for (unsigned i = 0; device && i < SIM_VMS; i++)
+        if (sim_vm_object(&sim->vms[i], device->instance))
+            return &sim->vms[i];
+    return NULL;
+}
+
+// The VM that has another function of the IOMMU group of DEVICE; NULL: none.
+static const struct sim_vm *vm_with_group(struct sim *sim, const struct device *device)
+{
+    const struct sim_vm *vm = NULL;
+    for (unsigned p = SIM_PCI; p < SIM_PORTS && !vm; p++)
+        if (sim_shares(device, sim->ports[p].device))
+            vm = vm_with(sim, sim->ports[p].device);
+    return vm;
+}
+
+static void check_groups(struct sim *sim)
+{
+    for (unsigned p = SIM_PCI; p < SIM_PORTS; p++) {
+        const struct device *device = sim->ports[p].device;
+        const struct sim_vm *vm = vm_with(sim, device), *other = vm_with_group(sim, device);
+        if (vm && other && vm != other)
+            sim_fail(sim, "%s is in %s, and another function of its IOMMU group in %s", device->key, vm->name,
+                     other->name);
+    }
+}
+
 void sim_check_world(struct sim *sim)
 {
+    check_groups(sim);
     for (unsigned p = 0; p < SIM_PORTS; p++) {
         const struct device *device = sim->ports[p].device;
         unsigned in = 0;
@@ -259,9 +305,12 @@ static bool may_be(struct sim *sim, const struct device *device, const struct si
         return said->state == STATE_IGNORED;
     if (!target)
         return said->state == STATE_WAITS && is_asked(sim, device);
+    if (said->state == STATE_WAITS && target == vm_with_group(sim, device))
+        return true; // it is to go into another VM
     if (!sim_policy_allows(sim, device, target->name))
         return false;
-    if (sim_people_suspended(sim, device, target->name) || !target->process)
+    bool at_start = device->kind == DEVICE_PCI && target->vmm->type != VM_QEMU;
+    if (sim_people_suspended(sim, device, target->name) || !target->process || at_start)
         return said->state == STATE_WAITS;
     if (said->state == STATE_EJECTED)
         return sim_set_has(&sim->ejected, device->instance, target->process);

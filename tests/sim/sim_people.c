@@ -8,7 +8,8 @@
 
 static const struct sim_decision *decision_of(const struct sim *sim, const struct device *device)
 {
-    unsigned kind = device->product_id % SIM_KINDS;
+    // A PCI function is known by its address, whatever is there.
+    unsigned kind = device->kind == DEVICE_PCI ? 0 : device->product_id % SIM_KINDS;
     if (device->serial)
         return &sim->decisions[kind][SIM_PORTS + (unsigned)(*device->serial - '1')];
     return &sim->decisions[kind][device->key[strlen(device->key) - 1] - '0'];
@@ -38,7 +39,7 @@ static bool is_new(const struct sim *sim, const struct device *device)
 {
     bool known = false;
     for (unsigned i = 0; i < SIM_VMS; i++)
-        known |= sim->suspended[i] || sim->vms[i].zombie ||
+        known |= sim->suspended[DEVICE_USB][i] || sim->vms[i].zombie ||
                  sim_remembers(&sim->memory, device->instance, &sim->vms[i]) ||
                  sim_vm_object((struct sim_vm *)&sim->vms[i], device->instance);
     return !known;
@@ -48,7 +49,8 @@ void sim_people_told(struct sim *sim, unsigned port, const struct device *device
 {
     const struct group *group = sim_policy_group(sim, device);
     sim->wishes[port] = (struct sim_wish){.instance = device->instance};
-    if (plugged && group && group->chooses && group->vm_count > 1 && !device->host_use && is_new(sim, device))
+    bool usb = device->kind == DEVICE_USB; // nobody is asked about others
+    if (usb && plugged && group && group->chooses && group->vm_count > 1 && !device->host_use && is_new(sim, device))
         sim->wishes[port].asked_at = sim->now; // as it must be
 }
 
@@ -92,7 +94,7 @@ bool sim_people_suspended(const struct sim *sim, const struct device *device, co
     const struct group *group = sim_policy_group(sim, device);
     for (unsigned i = 0; i < SIM_VMS; i++)
         if (strcmp(sim->vms[i].name, vm) == 0)
-            return sim->suspended[i] && !(group && group->skip_on_suspend);
+            return sim->suspended[device->kind][i] && !(group && group->skip_on_suspend);
     return false;
 }
 
@@ -150,6 +152,22 @@ static const char *some_vm(struct sim *sim)
     return vm < SIM_VMS ? sim->vms[vm].name : vm == SIM_VMS ? NULL : "vm9";
 }
 
+// The other functions of its IOMMU group that the same rule takes go where it goes.
+static void take_along(struct sim *sim, const struct device *told, const struct sim_wish *wish)
+{
+    for (unsigned i = SIM_PCI; i < SIM_PORTS; i++) {
+        const struct device *other = sim->ports[i].told;
+        if (!sim_shares(told, other) || sim_policy_group(sim, told) != sim_policy_group(sim, other))
+            continue;
+        memcpy(sim->wishes[i].vm, wish->vm, sizeof(wish->vm));
+        sim->wishes[i].loose = wish->loose;
+        if (!other->host_use)
+            continue;
+        *sim->wishes[i].vm = '\0'; // that depends on whether a VM had it first
+        sim->wishes[i].loose = true;
+    }
+}
+
 static void attach(struct sim *sim, unsigned port)
 {
     const struct device *told = sim->ports[port].told;
@@ -173,6 +191,7 @@ static void attach(struct sim *sim, unsigned port)
         *wish->vm = '\0';
         wish->loose = true;
     }
+    take_along(sim, told, wish);
 }
 
 static void detach(struct sim *sim, unsigned port)
@@ -183,34 +202,36 @@ static void detach(struct sim *sim, unsigned port)
         decide(sim, told, true);
 }
 
-static void set_suspended(struct sim *sim, const char *name, bool suspended)
+static void set_suspended(struct sim *sim, enum device_kind kind, const char *name, bool suspended)
 {
     bool good = !name;
     for (unsigned i = 0; name && i < SIM_VMS; i++)
         good |= strcmp(sim->vms[i].name, name) == 0 && sim->known[i];
-    char *error = suspended ? reconcile_suspend(sim->reconcile, name, sim->now)
-                            : reconcile_resume(sim->reconcile, name, sim->now);
+    char *error = suspended ? reconcile_suspend(sim->reconcile, kind, name, sim->now)
+                            : reconcile_resume(sim->reconcile, kind, name, sim->now);
     if (!expect(sim, suspended ? "suspend" : "resume", error, good))
         return;
     for (unsigned i = 0; i < SIM_VMS; i++)
         if (sim->known[i] && (!name || strcmp(sim->vms[i].name, name) == 0))
-            sim->suspended[i] = suspended;
+            sim->suspended[kind][i] = suspended;
     sim->kept_out.count = 0; // what comes back is tried again
 }
 
 void sim_people_resume(struct sim *sim)
 {
     if (sim->reconcile)
-        set_suspended(sim, NULL, false);
+        set_suspended(sim, DEVICE_USB, NULL, false);
+    if (sim->reconcile)
+        set_suspended(sim, DEVICE_PCI, NULL, false);
 }
 
 void sim_people_ask(struct sim *sim)
 {
-    unsigned what = sim_random(sim, 10), port = sim_random(sim, SIM_PORTS);
+    unsigned what = sim_random(sim, 10), port = sim_random(sim, sim->port_count);
     if (what < 5)
         attach(sim, port);
     else if (what < 7)
         detach(sim, port);
     else
-        set_suspended(sim, some_vm(sim), what < 8);
+        set_suspended(sim, sim_chance(sim, 60) ? DEVICE_USB : DEVICE_PCI, some_vm(sim), what < 8);
 }

@@ -37,6 +37,8 @@ struct sim_object *sim_vm_add(struct sim *sim, struct sim_vm *vm, bool ours, con
     vm->count++;
     if (ours)
         object->instance = device->instance;
+    else if (device->kind == DEVICE_PCI)
+        snprintf(object->pci, sizeof(object->pci), "%s", device_pci_address(device));
     else if (!object->port) // crosvm does not tell
         object->bus = device->bus, object->address = device->address;
     return object;
@@ -66,6 +68,7 @@ static void add_list(struct sim_vm *vm)
         attachment->dead = object->dead;
         attachment->bus = object->bus;
         attachment->address = object->address;
+        memcpy(attachment->pci, object->pci, sizeof(object->pci));
     }
 }
 

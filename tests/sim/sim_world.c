@@ -103,6 +103,18 @@ const struct vm_config *config_vm(const struct config *config, const char *name)
     return NULL;
 }
 
+// The last character is the port.
+static char *key_of(unsigned port)
+{
+    return string_printf(port < SIM_PCI ? "usb:1-%u" : "pci:0000:01:00.%u", port);
+}
+
+bool sim_shares(const struct device *a, const struct device *b)
+{
+    return a && b && a->kind == DEVICE_PCI && b->kind == DEVICE_PCI && a->instance != b->instance &&
+           a->iommu_group == b->iommu_group && a->iommu_group >= 0;
+}
+
 void sim_event(struct sim *sim, enum sim_event_kind kind, unsigned port, bool plugged)
 {
     if (!sim->reconcile || sim->event_count == SIM_EVENTS)
@@ -142,8 +154,7 @@ bool sim_deliver(struct sim *sim)
     sim->event_first = (sim->event_first + 1) % SIM_EVENTS;
     sim->event_count--;
     struct sim_port *port = &sim->ports[event.port];
-    char key[16];
-    snprintf(key, sizeof(key), "usb:1-%u", event.port);
+    CLEANUP(cleanup_free) char *key = key_of(event.port);
     if (event.kind == EVENT_PRESENT) {
         tell_present(sim, &event);
     } else if (event.kind == EVENT_SCANNED) {
@@ -204,14 +215,19 @@ static char *new_serial(struct sim *sim, char hand)
 
 static void plug_one(struct sim *sim, unsigned port, unsigned kind, char *serial)
 {
-    struct device *device = device_new(DEVICE_USB);
-    device->key = string_printf("usb:1-%u", port);
+    bool pci = port >= SIM_PCI;
+    struct device *device = device_new(pci ? DEVICE_PCI : DEVICE_USB);
+    device->key = key_of(port);
     device->instance = ++sim->counter;
     device->product_id = (uint16_t)kind;
-    device->serial = serial;
-    device->bus = 1;
-    device->speed = kind < SIM_KINDS / 2 ? SPEED_HIGH : SPEED_SUPER;
-    device->address = ++sim->next_address;
+    if (pci) {
+        device->iommu_group = sim_chance(sim, 80) ? 7 : sim_chance(sim, 50) ? 8 : -1;
+    } else {
+        device->serial = serial;
+        device->bus = 1;
+        device->speed = kind < SIM_KINDS / 2 ? SPEED_HIGH : SPEED_SUPER;
+        device->address = ++sim->next_address;
+    }
     if (sim_chance(sim, 4))
         device->host_use = string_copy("the host lives on it");
     sim->ports[port].device = device;
@@ -221,7 +237,7 @@ static void plug_one(struct sim *sim, unsigned port, unsigned kind, char *serial
 
 static void plug(struct sim *sim, unsigned port, unsigned kind, char serial)
 {
-    plug_one(sim, port, kind, new_serial(sim, serial));
+    plug_one(sim, port, kind, port < SIM_PCI ? new_serial(sim, serial) : NULL);
 }
 
 bool sim_sees_twice(const struct sim *sim, const char *serial)
@@ -258,14 +274,14 @@ static bool move(struct sim *sim, unsigned from, unsigned to)
 
 static void change_port(struct sim *sim)
 {
-    unsigned port = sim_random(sim, SIM_PORTS);
+    unsigned port = sim_random(sim, sim->port_count);
     struct device *device = sim->ports[port].device;
     if (!device) {
         bool hand = sim_chance(sim, 50); // it was in another port before
         plug(sim, port, hand ? sim->hand_kind : sim_random(sim, SIM_KINDS), hand ? sim->hand_serial : '\0');
         return;
     }
-    if (sim->reconcile && sim_chance(sim, 25) && move(sim, port, sim_random(sim, SIM_PORTS)))
+    if (sim->reconcile && sim_chance(sim, 25) && move(sim, port, sim_random(sim, SIM_PCI)))
         return;
     unsigned kind = sim_chance(sim, 70) ? device->product_id : sim_random(sim, SIM_KINDS); // a mode switch
     unplug(sim, port, sim_chance(sim, 85) || !sim->reconcile);
@@ -286,11 +302,12 @@ static bool is_in_a_vm(struct sim *sim, const struct device *device)
 // The host begins or ends to live on a device.
 static void change_use(struct sim *sim)
 {
-    unsigned port = sim_random(sim, SIM_PORTS);
+    unsigned port = sim_random(sim, sim->port_count);
     struct device *device = sim->ports[port].device;
     if (!device || is_in_a_vm(sim, device))
         return;
-    struct device *changed = device_new(DEVICE_USB);
+    struct device *changed = device_new(device->kind);
+    changed->iommu_group = device->iommu_group;
     changed->key = string_copy(device->key);
     changed->instance = device->instance;
     changed->product_id = device->product_id;
@@ -343,9 +360,11 @@ static void eject(struct sim *sim, struct sim_vm *vm, unsigned index)
 
 static void change_object(struct sim *sim, struct sim_vm *vm)
 {
-    struct device *device = sim->ports[sim_random(sim, SIM_PORTS)].device;
+    struct device *device = sim->ports[sim_random(sim, sim->port_count)].device;
     bool crosvm = vm->vmm->type == VM_CROSVM;
     unsigned given = 0;
+    if (crosvm && device && device->kind == DEVICE_PCI) // only at its start
+        device = NULL;
     if (device && vm->process && sim_chance(sim, crosvm ? 40 : 20))
         given = crosvm && sim_chance(sim, 20) ? CROSVM_PORTS_OF_A_KIND : 1;
     while (given--) {
@@ -426,10 +445,23 @@ static void plant_stale(struct sim *sim, struct sim_vm *vm)
         remember(sim, vm, &stale, object);
 }
 
+// Whether another VM has the function or another one of its IOMMU group.
+static bool is_group_elsewhere(struct sim *sim, const struct sim_vm *vm, const struct device *device)
+{
+    bool elsewhere = false;
+    for (unsigned i = 0; i < SIM_VMS; i++)
+        for (unsigned p = SIM_PCI; &sim->vms[i] != vm && p < SIM_PORTS; p++) {
+            const struct device *other = sim->ports[p].device;
+            bool same = other == device || sim_shares(other, device);
+            elsewhere |= same && sim_vm_object(&sim->vms[i], other->instance);
+        }
+    return elsewhere;
+}
+
 // A daemon of before leaves something behind, and its memory says so.
 static void plant(struct sim *sim, struct sim_vm *vm)
 {
-    struct device *device = sim->ports[sim_random(sim, SIM_PORTS)].device;
+    struct device *device = sim->ports[sim_random(sim, sim->port_count)].device;
     bool zombies = false, crosvm = vm->vmm->type == VM_CROSVM;
     for (unsigned i = 0; i < SIM_VMS; i++)
         zombies = zombies || sim->vms[i].zombie;
@@ -439,6 +471,8 @@ static void plant(struct sim *sim, struct sim_vm *vm)
         plant_stale(sim, vm);
         return;
     }
+    if (device->kind == DEVICE_PCI && (crosvm || is_group_elsewhere(sim, vm, device)))
+        return;
     if ((is_in_a_vm(sim, device) && (crosvm || !sim_vm_object(vm, device->instance))) || device->host_use)
         return;
     vm->doubled |= sim_vm_object(vm, device->instance) != NULL;
@@ -538,6 +572,7 @@ void sim_chaos(struct sim *sim)
 void sim_init(struct sim *sim, uint64_t seed, bool verbose)
 {
     *sim = (struct sim){.random = seed, .verbose = verbose, .now = 1000000};
+    sim->port_count = sim_chance(sim, 50) ? SIM_PORTS : SIM_PCI;
     for (unsigned i = 0; i < SIM_VMS; i++) {
         struct sim_vm *vm = &sim->vms[i];
         *vm = (struct sim_vm){
@@ -546,7 +581,7 @@ void sim_init(struct sim *sim, uint64_t seed, bool verbose)
         if (sim_chance(sim, 50))
             sim_vm_start(sim, vm);
     }
-    for (unsigned i = 0; i < SIM_PORTS; i++)
+    for (unsigned i = 0; i < sim->port_count; i++)
         if (sim_chance(sim, 30))
             plug(sim, i, sim_random(sim, SIM_KINDS), '\0');
     sim_configure(sim, true);

@@ -99,6 +99,8 @@ static void parse_attachment(struct attachment *attachment, const char *word)
     attachment->leaving = strchr(end, '~') != NULL;
     if (attachment->ours) {
         attachment->instance = strtoull(end + 1, NULL, 10);
+    } else if (strchr(end, ':')) {
+        (void)snprintf(attachment->pci, sizeof(attachment->pci), "%s", end + 1);
     } else {
         attachment->bus = 1;
         attachment->address = (unsigned)strtoul(end + 1, NULL, 10);
@@ -124,9 +126,9 @@ static void add_operation(struct bench *bench, const struct operation *operation
     if (operation->kind == OPERATION_LIST)
         text_printf(&bench->log, "LIST %s\n", operation->vm);
     else if (operation->kind == OPERATION_ATTACH)
-        text_printf(&bench->log, "ATTACH %s %s %llu%s%s\n", operation->vm, operation->device->key,
+        text_printf(&bench->log, "ATTACH %s %s %llu%s%s%s\n", operation->vm, operation->device->key,
                     (unsigned long long)operation->device->instance, *operation->bus_prefix ? " on " : "",
-                    operation->bus_prefix);
+                    operation->bus_prefix, operation->root_bus ? " on the root bus" : "");
     else
         text_printf(&bench->log, "DETACH %s %s\n", operation->vm, operation->object);
 }

@@ -37,7 +37,8 @@ void bench_up(struct bench *bench, const char *vm, uint64_t instance);
 void bench_down(struct bench *bench, const char *vm);
 
 // Answers the operation last sent to VM. LIST is NULL for none, or words: "a=5" is our object a of
-// instance 5, with "!" dead, with "~" leaving; "f@4" is a foreign object f of the device at 1/4.
+// instance 5, with "!" dead, with "~" leaving; "f@4" is a foreign object f of the device at 1/4, "f@0000:01:00.0"
+// of that PCI function.
 void bench_answer(struct bench *bench, const char *vm, enum result_kind kind, const char *text, const char *list);
 
 // Everything put out since the last call must be this, one line each.

@@ -158,8 +158,11 @@ static void test_general_defaults(void **state)
         assert_int_equal(api->port, 2000);
         assert_int_equal(api->cid_count, 0);
         assert_int_equal(api->select_timeout, 15000000);
-        assert_true(config->persistent);
+        assert_true(config->persistent && config->grant_access);
         assert_string_equal(config->state_path, "/var/lib/vhotplug/vhotplug.state");
+        assert_null(config->ovmf_code);
+        assert_null(config->ovmf_vars);
+        assert_false(config->authorization.enabled);
     }
 }
 
@@ -188,6 +191,57 @@ static void test_general_values(void **state)
     assert_true(api->select_timeout == UINT64_MAX);
     assert_false(config->persistent);
     assert_string_equal(config->state_path, "/run/v/state");
+}
+
+static void test_general_values_for_pci(void **state)
+{
+    (void)state;
+    CLEANUP(cleanup_config) struct config *config = parse_good("general_pci");
+    assert_false(config->grant_access);
+    assert_string_equal(config->ovmf_code, "/o/CODE.fd");
+    assert_string_equal(config->ovmf_vars, "/o/VARS.fd");
+}
+
+static void test_authorization(void **state)
+{
+    static const struct {
+        const char *section;
+        bool enabled, sweeps;
+    } cases[] = {
+        {"{\"enable\":true}", true, false},
+        {"{\"enable\":false,\"deauthorizeUnmatched\":true}", false, true},
+        {"{\"disable\":false,\"deauthorizeUnmatched\":true}", true, true},
+        {"{\"disable\":true}", false, false},
+        {"{\"enable\":true,\"disable\":false}", true, false},
+        {"{\"deauthorizeUnmatched\":true}", false, true}, // not asked for: it may take a keyboard from people
+        {"{}", false, false},
+        {"null", false, false},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        CLEANUP(cleanup_free) char *text = string_printf("{\"usbAuthorization\":%s}", cases[i].section);
+        CLEANUP(cleanup_config) struct config *config = parse(text);
+        assert_int_equal(config->authorization.enabled, cases[i].enabled);
+        assert_int_equal(config->authorization.deauthorize_unmatched, cases[i].sweeps);
+    }
+    CLEANUP(cleanup_config) struct config *config = parse_good("authorization");
+    const struct authorization_config *authorization = &config->authorization;
+    assert_true(authorization->enabled && !authorization->deauthorize_unmatched);
+    assert_int_equal(authorization->host_allow_count, 2); // those in force
+    assert_string_equal(authorization->host_allow[0]->path, "usbAuthorization.hostAllow[0]");
+    assert_string_equal(authorization->host_allow[1]->path, "usbAuthorization.hostAllow[2]");
+}
+
+static void test_acpi_groups(void **state)
+{
+    (void)state;
+    CLEANUP(cleanup_config) struct config *config = parse_good("microvm_host");
+    assert_int_equal(config->acpi.count, 1);
+    const struct group *group = &config->acpi.groups[0];
+    assert_string_equal(group->vms[0], "audio-vm");
+    assert_string_equal(group->allow[0]->acpi_table, "/sys/firmware/acpi/tables/NHLT");
+    assert_string_equal(group->allow[0]->set_user, "microvm");
+    assert_string_equal(group->allow[0]->set_group, "kvm");
 }
 
 static void test_f47_permissions_of_a_guest(void **state)
@@ -491,6 +545,9 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_parsed_values),
         cmocka_unit_test(test_general_defaults),
         cmocka_unit_test(test_general_values),
+        cmocka_unit_test(test_general_values_for_pci),
+        cmocka_unit_test(test_authorization),
+        cmocka_unit_test(test_acpi_groups),
         cmocka_unit_test(test_f47_permissions_of_a_guest),
         cmocka_unit_test(test_general_forms),
         cmocka_unit_test(test_names_of_vm_types),

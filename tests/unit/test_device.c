@@ -76,6 +76,105 @@ static void test_equal(void **state)
     assert_false(device_equal(a, b));
 }
 
+static struct device *function(void)
+{
+    struct device *device = device_new(DEVICE_PCI);
+    device->key = string_copy("pci:0000:01:00.0");
+    device->node = string_copy("/dev/vfio/12");
+    device->vendor_id = 0x8086;
+    device->product_id = 0x10d3;
+    device->product_database = string_copy("82574L");
+    return device;
+}
+
+// What holds of a function hangs on its IOMMU group; which driver has it just now is no news.
+static void test_equal_functions(void **state)
+{
+    (void)state;
+    CLEANUP(cleanup_device) struct device *a = function();
+    CLEANUP(cleanup_device) struct device *b = function();
+    b->driver = string_copy("vfio-pci");
+    assert_true(device_equal(a, b));
+    b->iommu_group = 3;
+    assert_false(device_equal(a, b));
+    a->iommu_group = 3;
+    b->subsystem_id = 1;
+    assert_false(device_equal(a, b));
+    a->subsystem_id = b->subsystem_vendor_id = 1;
+    assert_false(device_equal(a, b));
+    a->subsystem_vendor_id = 1;
+    assert_true(device_equal(a, b));
+    b->header = HEADER_BUS_BRIDGE;
+    assert_false(device_equal(a, b));
+    a->header = HEADER_BUS_BRIDGE;
+    assert_true(device_equal(a, b));
+    a->header = b->header = HEADER_UNKNOWN;
+    a->peers = memory_new(1, sizeof(struct device *));
+    b->peers = memory_new(1, sizeof(struct device *));
+    a->peers[a->peer_count++] = function();
+    assert_false(device_equal(a, b));
+    b->peers[b->peer_count++] = function();
+    assert_true(device_equal(a, b));
+    b->peers[0]->host_use = string_copy("/ is mounted from it");
+    assert_false(device_equal(a, b));
+    check_title(a, "82574L (8086:10d3, 0000:01:00.0)");
+    assert_false(device_is_bridge(a));
+}
+
+// The kernel goes by the header; where that is not known, the class tells.
+static void test_bridges(void **state)
+{
+    static const struct {
+        uint8_t class, subclass;
+        enum pci_header header;
+        bool bridge, bus_bridge;
+    } cases[] = {
+        {2, 4, HEADER_UNKNOWN, false, false},   {6, 0, HEADER_UNKNOWN, true, false},
+        {6, 1, HEADER_UNKNOWN, true, false},    {6, 4, HEADER_UNKNOWN, true, true},
+        {6, 7, HEADER_UNKNOWN, true, true},     {6, 9, HEADER_UNKNOWN, true, true},
+        {6, 0x80, HEADER_UNKNOWN, true, false}, {6, 0x80, HEADER_BUS_BRIDGE, true, true},
+        {6, 7, HEADER_ORDINARY, true, false},   {2, 0, HEADER_BUS_BRIDGE, true, true},
+    };
+    (void)state;
+    CLEANUP(cleanup_device) struct device *device = function();
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        device->class = cases[i].class;
+        device->subclass = cases[i].subclass;
+        device->header = cases[i].header;
+        assert_int_equal(device_is_bridge(device), cases[i].bridge);
+        assert_int_equal(device_is_bus_bridge(device), cases[i].bus_bridge);
+    }
+    device->kind = DEVICE_USB;
+    assert_false(device_is_bridge(device) || device_is_bus_bridge(device));
+}
+
+static void test_pci_addresses(void **state)
+{
+    static const char *const cases[][2] = {
+        {"00:14.3", "0000:00:14.3"},
+        {"0000:00:1F.7", "0000:00:1f.7"},
+        {"1:2:3.4", "0001:02:03.4"},
+        {"10000:e1:00.0", "10000:e1:00.0"},
+        {"FFFFFFFF:00:1f.7", "ffffffff:00:1f.7"},
+        {"00010000:e1:00.0", "10000:e1:00.0"},
+        {"0:0.8", NULL},
+        {"0000:00:20.0", NULL},
+        {"", NULL},
+        {"0000:00:14", NULL},
+        {"0000:00:14.3 ", NULL},
+        {" 00:14.3", NULL},
+        {"-1:00:14.3", NULL},
+        {"0x1:00:14.3", NULL},
+        {"100000000:00:14.3", NULL},
+        {"0000:00:14.3/..", NULL},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        CLEANUP(cleanup_free) char *address = device_parse_pci_address(cases[i][0]);
+        assert_true(string_equal(address, cases[i][1]));
+    }
+}
+
 static void test_hubs(void **state)
 {
     (void)state;
@@ -90,6 +189,29 @@ static void test_hubs(void **state)
     assert_true(device_is_hub(device));
     device->kind = DEVICE_INPUT;
     assert_false(device_is_hub(device));
+}
+
+static void test_only_hubs(void **state)
+{
+    (void)state;
+    CLEANUP(cleanup_device) struct device *device = device_new(DEVICE_USB);
+    device->class = 9;
+    assert_false(device_is_only_hub(device)); // it says nothing of what it has
+    device->interfaces = memory_new(2, sizeof *device->interfaces);
+    device->interface_count = 1;
+    device->interfaces[0].class = 9;
+    assert_true(device_is_only_hub(device));
+    device->class = 0;
+    assert_false(device_is_only_hub(device));
+    device->class = 9;
+    device->interface_count = 2;
+    device->interfaces[1].class = 3;
+    assert_false(device_is_only_hub(device));
+    assert_true(device_is_hub(device));
+    device->interfaces[1].class = 9;
+    assert_true(device_is_only_hub(device));
+    device->kind = DEVICE_INPUT;
+    assert_false(device_is_only_hub(device));
 }
 
 // Bus 1 address 12 and bus 11 address 2 must not get one name, nor two attaches of one device.
@@ -169,7 +291,11 @@ int main(void)
         cmocka_unit_test(test_title),
         cmocka_unit_test(test_hostile_title),
         cmocka_unit_test(test_equal),
+        cmocka_unit_test(test_equal_functions),
+        cmocka_unit_test(test_bridges),
+        cmocka_unit_test(test_pci_addresses),
         cmocka_unit_test(test_hubs),
+        cmocka_unit_test(test_only_hubs),
         cmocka_unit_test(test_f02_object_names_are_unique),
         cmocka_unit_test(test_object_names_are_read_back),
         cmocka_unit_test(test_f40_foreign_and_malformed_object_names),

@@ -154,6 +154,20 @@ static void test_round_trip_of_usb(void **state)
     expect_round_trip(device);
 }
 
+static struct device *full_peer(void)
+{
+    struct device *device = device_new(DEVICE_PCI);
+    device->key = string_copy("pci:0000:00:14.2");
+    device->instance = 1;
+    device->iommu_group = 12;
+    device->vendor_id = 0x8086;
+    device->product_id = 0xa0ef;
+    device->class = 5;
+    device->product_database = string_copy("RAM");
+    device->host_use = string_copy("x");
+    return device;
+}
+
 static void test_round_trip_of_others(void **state)
 {
     CLEANUP(cleanup_device) struct device *input = device_new(DEVICE_INPUT);
@@ -178,9 +192,50 @@ static void test_round_trip_of_others(void **state)
     function->protocol = 7;
     function->vendor_database = string_copy("Intel");
     expect_round_trip(function);
-    function->drivers = memory_new(1, sizeof *function->drivers);
-    function->drivers[function->driver_count++] = string_copy("iwlwifi");
+    function->iommu_group = 12;
+    function->subsystem_vendor_id = 0x8086;
+    function->subsystem_id = 0x4070;
+    function->host_use = string_copy("the default route is on it");
     expect_round_trip(function);
+    CLEANUP(cleanup_device) struct device *bare = device_of("{'kind':'pci','address':'00:14.0','iommu_group':12}");
+    function->peers = memory_new(2, sizeof *function->peers);
+    function->peers[function->peer_count++] = device_reference(bare);
+    expect_round_trip(function);
+    function->peers[function->peer_count++] = full_peer();
+    expect_round_trip(function);
+}
+
+// The members and values of the Python vhotplug's pci_list, then ours.
+static void test_members_of_a_function(void **state)
+{
+    CLEANUP(cleanup_device)
+    struct device *device =
+        device_of("{'kind':'pci','address':'0000:00:1f.3','vid':'8086','did':'a0c8','pci_class':4,'pci_subclass':3,"
+                  "'pci_prog_if':128,'pci_subsystem_vendor_id':'1028','pci_subsystem_id':'0a1b','iommu_group':14,"
+                  "'driver':'snd_hda_intel','vendor_name':'Intel Corporation','device_name':'Audio',"
+                  "'vendor_reported':null,'product_reported':null,'peers':[{'address':'0000:00:1f.0'}]}");
+    static const char function[] =
+        "'address':'%s','driver':%s,'vendor_id':%u,'device_id':%u,'vid':'%s','did':'%s','vendor_name':%s,"
+        "'product_name':%s,'device_name':%s,'pci_class':%u,'pci_subclass':%u,'pci_prog_if':%u,"
+        "'pci_subsystem_vendor_id':'%s','pci_subsystem_id':'%s','vendor_reported':null,'product_reported':null,"
+        "'host_use':null";
+    CLEANUP(cleanup_free)
+    char *own = string_printf(function, "0000:00:1f.3", "'snd_hda_intel'", 0x8086U, 0xa0c8U, "8086", "A0C8",
+                              "'Intel Corporation'", "'Audio'", "'Audio'", 4U, 3U, 128U, "1028", "0A1B");
+    CLEANUP(cleanup_free)
+    char *peer = string_printf(function, "0000:00:1f.0", "null", 0U, 0U, "0000", "0000", "null", "null", "null", 0U, 0U,
+                               0U, "0000", "0000");
+    CLEANUP(cleanup_free)
+    char *expected = string_printf("{'kind':'pci',%s,'iommu_group':14,'peers':[{%s}]}", own, peer);
+    CLEANUP(cleanup_json) struct json_object *written = device_to_json(device), *wanted = value_of(expected);
+    CLEANUP(cleanup_free) char *got = json_print(written), *want = json_print(wanted);
+    (void)state;
+    assert_string_equal(got, want);
+    CLEANUP(cleanup_device) struct device *alone = device_new(DEVICE_PCI);
+    CLEANUP(cleanup_json) struct json_object *value = device_to_json(alone);
+    assert_true(json_object_object_get_ex(value, "iommu_group", NULL));
+    assert_null(json_member(value, "iommu_group"));
+    assert_null(json_member(value, "driver"));
 }
 
 // A device as a person writes it, or as the API of the Python vhotplug gave it.
@@ -250,7 +305,18 @@ static void test_forms_of_others(void **state)
     assert_int_equal(function->product_id, 0xa0f0);
     assert_int_equal(function->class, 2);
     assert_string_equal(function->product_database, "Wi-Fi");
-    assert_string_equal(function->drivers[0], "iwlwifi");
+    assert_string_equal(function->driver, "iwlwifi");
+    assert_int_equal(function->iommu_group, -1);
+    CLEANUP(cleanup_device)
+    struct device *numbers = device_of("{'kind':'pci','vendor_id':32902,'device_id':41200,'iommu_group':'7',"
+                                       "'peers':[{'address':'1:0.1','vid':'10DE','peers':[{}]}]}");
+    assert_int_equal(numbers->vendor_id, 0x8086); // as the API has them
+    assert_int_equal(numbers->product_id, 0xa0f0);
+    assert_int_equal(numbers->iommu_group, 7);
+    assert_int_equal(numbers->peers[0]->iommu_group, 7);
+    assert_int_equal(numbers->peers[0]->vendor_id, 0x10de);
+    assert_int_equal(numbers->peers[0]->peer_count, 0);
+    assert_string_equal(device_pci_address(numbers->peers[0]), "0000:01:00.1");
     assert_null(device_pci_address(placeless));
     assert_int_equal(placeless->product_id, 2);
     assert_null(device_pci_address(input));
@@ -292,6 +358,14 @@ static void test_errors_name_the_member(void **state)
     expect_error("{'kind':'evdev','properties':{'A':[]}}", "properties.A: must be a text in quotes, not a list");
     expect_error("{'kind':'evdev','properties':3}", "properties: must be a list in [ ], not a number");
     expect_error("{'kind':'pci','address':'0000:00:20.0'}", "address: must be a PCI address such as \"0000:00:14.3\"");
+    expect_error("{'kind':'pci','iommu_group':-1}", "iommu_group: must be from 0 to 2147483647");
+    expect_error("{'kind':'pci','vendor_id':65536}", "vendor_id: must be from 0 to 65535");
+    expect_error("{'vendor_id':5}", "vendor_id: must be up to four hex digits in quotes, such as \"046d\", not a "
+                                    "number"); // decimal or hex: nobody knows
+    expect_error("{'kind':'pci','peers':{}}", "peers: must be a list in [ ], not an object");
+    expect_error(
+        "{'kind':'pci','peers':[{},{'address':'x'},'0000:00:14.3']}",
+        "peers[1].address: must be a PCI address such as \"0000:00:14.3\"; peers[2]: must be an object in { }");
     expect_error("{'kind':'pci','address':'00:14.3 '}", "address: must be a PCI address such as \"0000:00:14.3\"");
 }
 
@@ -326,6 +400,7 @@ static void test_f46_counts_and_lengths_are_bounded(void **state)
     CLEANUP(cleanup_free) char *allowed = repeated("{'serial':'", "", 682, "", "abcd'}");
     CLEANUP(cleanup_free) char *length = repeated("{'serial':'", "", 682, "", "abcde'}");
     CLEANUP(cleanup_free) char *wrong = repeated("{'kind':'evdev','properties':[", "1", 20, ",", "0]}");
+    CLEANUP(cleanup_free) char *peers = repeated("{'kind':'pci','peers':[", "{'x':1", 256, "},", "{}]}");
     CLEANUP(cleanup_device) struct device *device = device_of(most);
     CLEANUP(cleanup_device) struct device *longest = device_of(allowed);
     (void)state;
@@ -335,6 +410,7 @@ static void test_f46_counts_and_lengths_are_bounded(void **state)
     expect_error(drivers, "drivers: has more than 32 items");
     expect_error(listed, "properties: has more than 256 items");
     expect_error(members, "properties: has more than 256 items");
+    expect_error(peers, "peers: has more than 256 items");
     expect_error(length, "serial: is longer than 4096 bytes");
     CLEANUP(cleanup_json) struct json_object *value = value_of(wrong);
     CLEANUP(cleanup_free) char *error = NULL;
@@ -429,6 +505,7 @@ static void test_f46_mutated_json(void **state)
         "{\"kind\":\"evdev\",\"name\":\"AT\",\"path_tag\":\"p\",\"properties\":{\"ID_INPUT\":1,\"B\":\"x\"}}",
         "{\"kind\":\"evdev\",\"properties\":[\"A=1\",\"B=2\"],\"product_reported\":null,\"product_name\":\"x\"}",
         "{\"kind\":\"pci\",\"address\":\"0000:00:14.3\",\"vid\":\"8086\",\"pci_class\":2,\"driver\":\"d\"}",
+        "{\"kind\":\"pci\",\"iommu_group\":3,\"peers\":[{\"address\":\"01:0.1\",\"pci_class\":6},{}],\"vid\":\"1\"}",
         "{\"vid\":\"046d\",\"interfaces\":\":030102:080650:\",\"port_path\":\"1-2\",\"drivers\":[\"a\",\"b\"]}",
     };
     CLEANUP(cleanup_device) struct device *device = full_usb();
@@ -438,8 +515,8 @@ static void test_f46_mutated_json(void **state)
     (void)state;
     for (unsigned i = 1; i <= 20000; i++) {
         seed = i * 0x9e3779b97f4a7c15U;
-        unsigned which = random_below(5);
-        const char *text = which < 4 ? texts[which] : full;
+        unsigned which = random_below(6);
+        const char *text = which < 5 ? texts[which] : full;
         size_t length = strlen(text);
         CLEANUP(cleanup_free) char *copy = memory_new(length, 1); // no byte more: reading beyond is seen
         memcpy(copy, text, length);
@@ -470,6 +547,7 @@ int main(void)
         cmocka_unit_test(test_form_of_a_bare_device),
         cmocka_unit_test(test_round_trip_of_usb),
         cmocka_unit_test(test_round_trip_of_others),
+        cmocka_unit_test(test_members_of_a_function),
         cmocka_unit_test(test_short_forms),
         cmocka_unit_test(test_port_path_and_bus),
         cmocka_unit_test(test_forms_of_others),

@@ -26,14 +26,14 @@ static void detach(struct bench *bench, uint64_t instance)
 
 static void suspend(struct bench *bench, const char *vm)
 {
-    CLEANUP(cleanup_free) char *error = reconcile_suspend(bench->reconcile, vm, bench->now);
+    CLEANUP(cleanup_free) char *error = reconcile_suspend(bench->reconcile, DEVICE_USB, vm, bench->now);
     if (error)
         fail_msg("%s", error);
 }
 
 static void resume(struct bench *bench, const char *vm)
 {
-    CLEANUP(cleanup_free) char *error = reconcile_resume(bench->reconcile, vm, bench->now);
+    CLEANUP(cleanup_free) char *error = reconcile_resume(bench->reconcile, DEVICE_USB, vm, bench->now);
     if (error)
         fail_msg("%s", error);
 }
@@ -438,8 +438,8 @@ static void test_f47_f42_why_a_device_cannot_be_attached(void **state)
     for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++)
         expect_error(reconcile_attach(bench.reconcile, cases[i].instance, cases[i].vm, bench.now), cases[i].error);
     expect_error(reconcile_detach(bench.reconcile, 77, bench.now), "the device is not there any more");
-    expect_error(reconcile_suspend(bench.reconcile, "vm\n9", bench.now), "no VM has the name vm\\x0a9");
-    expect_error(reconcile_resume(bench.reconcile, "vm9", bench.now), "no VM has the name vm9");
+    expect_error(reconcile_suspend(bench.reconcile, DEVICE_USB, "vm\n9", bench.now), "no VM has the name vm\\x0a9");
+    expect_error(reconcile_resume(bench.reconcile, DEVICE_USB, "vm9", bench.now), "no VM has the name vm9");
     bench_expect(&bench, ""); // none of these has done anything
     assert_int_equal(reconcile_choices(bench.reconcile)->count, 0);
     bench_clear(&bench);

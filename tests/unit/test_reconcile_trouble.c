@@ -30,6 +30,43 @@ static void test_f40_foreign_objects_are_left_alone(void **state)
     bench_clear(&bench);
 }
 
+// The next word about a device.
+static struct output say(struct bench *bench)
+{
+    struct output output = {0};
+    while (reconcile_next(bench->reconcile, bench->now, &output) && output.kind != OUTPUT_DEVICE)
+        operation_clear(&output.operation);
+    assert_int_equal(output.kind, OUTPUT_DEVICE);
+    return output;
+}
+
+static void test_what_rests_is_in_no_vm_and_comes_into_none_by_itself(void **state)
+{
+    (void)state;
+    struct bench bench;
+    bench_ready(&bench, false);
+    bench_plug(&bench, 1, 5, 1, true);
+    bench_skip(&bench);
+    bench_answer(&bench, "vm1", RESULT_RETRY, "no greeting", "");
+    struct output output = say(&bench);
+    assert_int_equal(output.state, STATE_WAITS);
+    assert_false(output.rests); // it is tried again
+    bench_at_deadline(&bench);
+    bench_skip(&bench);
+    bench_answer(&bench, "vm1", RESULT_REFUSED, "no USB controller", "");
+    output = say(&bench);
+    assert_int_equal(output.state, STATE_REFUSED);
+    assert_true(output.rests);
+    bench_down(&bench, "vm1");
+    output = say(&bench);
+    assert_int_equal(output.state, STATE_WAITS);
+    assert_true(output.rests);
+    bench_up(&bench, "vm1", 2);
+    output = say(&bench);
+    assert_false(output.rests); // the VM may have it
+    bench_clear(&bench);
+}
+
 static void test_f41_a_full_controller_and_a_free_port(void **state)
 {
     (void)state;
@@ -615,6 +652,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_f40_foreign_objects_are_left_alone),
+        cmocka_unit_test(test_what_rests_is_in_no_vm_and_comes_into_none_by_itself),
         cmocka_unit_test(test_f41_a_full_controller_and_a_free_port),
         cmocka_unit_test(test_f41_a_refusal_is_tried_again_on_news_only),
         cmocka_unit_test(test_f44_a_failure_that_repeats_is_said_once),

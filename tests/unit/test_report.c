@@ -53,6 +53,8 @@ static void test_lines_of_devices(void **state)
         {STATE_EJECTED, VERDICT_ALLOWED, "vm1", "the guest", false, LOG_LEVEL_INFO, ": ejected: the guest"},
         {STATE_IGNORED, VERDICT_ALLOWED, NULL, "before us", false, LOG_LEVEL_INFO, ": stays on the host: before us"},
         {STATE_HOST, VERDICT_DENIED, NULL, "denied by x", false, LOG_LEVEL_INFO, ": stays on the host: denied by x"},
+        {STATE_HOST, VERDICT_SHARED, NULL, "0000:03:01.0 …", false, LOG_LEVEL_INFO,
+         ": stays on the host: 0000:03:01.0 …"},
         {STATE_HOST, VERDICT_HOST, NULL, "/ is on it", false, LOG_LEVEL_INFO, ": stays on the host: / is on it"},
         {STATE_HOST, VERDICT_NO_RULE, NULL, "no rule\x1b", false, LOG_LEVEL_DEBUG, ": stays on the host: no rule\\x1b"},
         {STATE_HOST, VERDICT_HUB, NULL, "a hub", false, LOG_LEVEL_DEBUG, ": stays on the host: a hub"},

@@ -199,6 +199,14 @@ void bench_attach_input(struct bench *bench, const char *vm, struct device *devi
     vmms_start(bench->vmms, &operation, -1, NULL);
 }
 
+void bench_attach_pci(struct bench *bench, const char *vm, struct device *device, bool root_bus)
+{
+    struct operation operation = operation_for(bench, vm, OPERATION_ATTACH);
+    operation.device = device_reference(device);
+    operation.root_bus = root_bus;
+    vmms_start(bench->vmms, &operation, -1, NULL);
+}
+
 void bench_detach(struct bench *bench, const char *vm, const char *object)
 {
     struct operation operation = operation_for(bench, vm, OPERATION_DETACH);
@@ -212,6 +220,15 @@ struct device *bench_input(unsigned number)
     device->key = string_printf("input:input%u", number);
     device->instance = number + 1;
     device->node = string_copy("/dev/null"); // a node that is always there
+    return device;
+}
+
+struct device *bench_pci(unsigned bus, int group)
+{
+    struct device *device = device_new(DEVICE_PCI);
+    device->key = string_printf("pci:0000:%02x:00.0", bus);
+    device->instance = (uint64_t)0xc000 + bus;
+    device->iommu_group = group;
     return device;
 }
 

@@ -59,9 +59,13 @@ void bench_list(struct bench *bench, const char *vm);
 void bench_attach(struct bench *bench, const char *vm, struct device *device, int fd);
 // On the ports whose names begin with PREFIX.
 void bench_attach_input(struct bench *bench, const char *vm, struct device *device, const char *prefix);
+// With the VM's own bus for it, if ROOT_BUS.
+void bench_attach_pci(struct bench *bench, const char *vm, struct device *device, bool root_bus);
 void bench_detach(struct bench *bench, const char *vm, const char *object);
 
 struct device *bench_input(unsigned number);
+// The function 0000:BUS:00.0 of an IOMMU group of that number.
+struct device *bench_pci(unsigned bus, int group);
 struct device *bench_device(unsigned bus, unsigned address, enum usb_speed speed);
 
 // The descriptors this process has open.

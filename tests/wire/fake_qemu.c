@@ -171,6 +171,10 @@ static struct json_object *qom_get(struct fake_qemu *fake, const char *path, con
         return json_object_new_int((int)device->bus);
     if (strcmp(property, "hostaddr") == 0)
         return json_object_new_int((int)device->address);
+    if (strcmp(property, "host") == 0)
+        return *device->host ? json_object_new_string(device->host) : NULL;
+    if (strcmp(property, "sysfsdev") == 0)
+        return *device->sysfsdev ? json_object_new_string(device->sysfsdev) : NULL;
     if (strcmp(property, "hostdevice") == 0)
         return json_object_new_string("");
     if (strcmp(property, "parent_bus") == 0)
@@ -179,13 +183,36 @@ static struct json_object *qom_get(struct fake_qemu *fake, const char *path, con
 }
 
 // As QEMU 7.2 does: a port that is in use is no reason to refuse.
-static void add_input(struct fake_qemu *fake, struct json_object *id, const char *name, const char *bus)
+static void add_on_port(struct fake_qemu *fake, struct json_object *arguments)
 {
-    fake_qemu_add(fake, name, "virtio-input-host-pci");
+    const char *name = json_member_string(arguments, "id"), *host = json_member_string(arguments, "host");
+    fake_qemu_add(fake, name, json_member_string(arguments, "driver"));
     struct fake_device *device = find(fake, name);
-    (void)snprintf(device->on, sizeof device->on, "%s", bus);
+    (void)snprintf(device->on, sizeof device->on, "%s", json_member_string(arguments, "bus"));
     (void)snprintf(device->port, sizeof device->port, "none");
-    answer(fake, id, "return", json_object_new_object());
+    (void)snprintf(device->host, sizeof device->host, "%s", host ? host : "");
+}
+
+static int answer_late(sd_event_source *source, uint64_t now, void *user)
+{
+    struct fake_qemu *fake = user;
+    (void)source;
+    (void)now;
+    fake->late = sd_event_source_disable_unref(fake->late);
+    fake_qemu_send(fake, fake->late_answer);
+    free(fake->late_answer);
+    return 0;
+}
+
+static void answer_added(struct fake_qemu *fake, struct json_object *id)
+{
+    if (!fake->add_delay) {
+        answer(fake, id, "return", json_object_new_object());
+        return;
+    }
+    fake->late_answer = string_printf("{\"return\": {}, \"id\": %s}\r\n", json_object_to_json_string(id));
+    assert_true(sd_event_add_time_relative(sd_event_source_get_event(fake->accepting), &fake->late, CLOCK_MONOTONIC,
+                                           fake->add_delay, 0, answer_late, fake) >= 0);
 }
 
 static void device_add(struct fake_qemu *fake, struct json_object *id, struct json_object *arguments)
@@ -193,12 +220,15 @@ static void device_add(struct fake_qemu *fake, struct json_object *id, struct js
     const char *name = json_member_string(arguments, "id");
     const char *port = json_member_string(arguments, "port");
     uint64_t number = 0;
+    bool on_port = strcmp(json_member_string(arguments, "driver"), "usb-host") != 0;
+    if (on_port && (!fake->answer_error || fake->adds_all_the_same))
+        add_on_port(fake, arguments);
     if (fake->answer_error) {
         fail_with(fake, id, "GenericError", fake->answer_error);
         return;
     }
-    if (strcmp(json_member_string(arguments, "driver"), "virtio-input-host-pci") == 0) {
-        add_input(fake, id, name, json_member_string(arguments, "bus"));
+    if (on_port) {
+        answer_added(fake, id);
         return;
     }
     for (size_t i = 0; i < fake->device_count; i++) {
@@ -228,13 +258,16 @@ static void device_del(struct fake_qemu *fake, struct json_object *id, const cha
         fail_with(fake, id, "GenericError", fake->delete_error);
         return;
     }
-    if (!fake->holds_device_del)
+    bool goes = !fake->holds_device_del && fake->guest == GUEST_AGREES;
+    if (goes)
         *device = fake->devices[--fake->device_count];
-    char *event = string_printf("{\"event\": \"DEVICE_DELETED\", \"data\": {\"device\": \"%s\", \"path\": "
+    char *event = string_printf("{\"event\": \"%s\", \"data\": {\"device\": \"%s\", \"path\": "
                                 "\"/machine/peripheral/%s\"}}\r\n",
-                                name, name);
+                                goes ? "DEVICE_DELETED" : "DEVICE_UNPLUG_GUEST_ERROR", name, name);
+    if (fake->guest == GUEST_REFUSES_FIRST)
+        fake_qemu_send(fake, event);
     answer(fake, id, "return", json_object_new_object());
-    if (!fake->holds_device_del)
+    if (goes || fake->guest == GUEST_REFUSES_LAST)
         fake_qemu_send(fake, event);
     free(event);
 }
@@ -252,8 +285,11 @@ static void run_command(struct fake_qemu *fake, struct json_object *message, con
             fail_with(fake, id, "DeviceNotFound", "no such object");
     } else if (strcmp(name, "qom-get") == 0) {
         struct json_object *value = qom_get(fake, path, json_member_string(arguments, "property"));
+        const char *device = strrchr(path, '/');
         if (value)
             answer(fake, id, "return", value);
+        else if (device && find(fake, device + 1))
+            fail_with(fake, id, "GenericError", "Property not found");
         else
             fail_with(fake, id, "DeviceNotFound", "no such object");
     } else if (strcmp(name, "device_add") == 0) {
@@ -385,7 +421,8 @@ const struct fake_device *fake_qemu_on(const struct fake_qemu *fake, const char 
     const struct fake_device *found = NULL;
     for (size_t i = 0; i < fake->device_count; i++) {
         const struct fake_device *device = &fake->devices[i];
-        if (strcmp(device->on, on) != 0 || strcmp(device->type, "virtio-input-host-pci") != 0)
+        bool hosts = strcmp(device->type, "virtio-input-host-pci") == 0 || strcmp(device->type, "vfio-pci") == 0;
+        if (strcmp(device->on, on) != 0 || !hosts)
             continue;
         assert_null(found);
         found = device;

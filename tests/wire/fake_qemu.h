@@ -17,6 +17,7 @@ struct fake_device {
     bool no_hotplug; // a port that takes nothing while the VM runs
     bool detached;   // its host device has gone
     unsigned bus, address;
+    char host[64], sysfsdev[64]; // PCI: what it says of its host's device, "" for nothing
 };
 
 struct fake_qemu {
@@ -48,8 +49,13 @@ struct fake_qemu {
     size_t sent;
     const char *garbage; // sent instead of the answer to the command garbage_at
     size_t garbage_length, garbage_at;
-    const char *answer_error; // words of the error for device_add
-    const char *delete_error; // and for device_del
+    const char *answer_error;                                             // words of the error for device_add
+    const char *delete_error;                                             // and for device_del
+    bool adds_all_the_same;                                               // what it gives an error for
+    enum { GUEST_AGREES, GUEST_REFUSES_FIRST, GUEST_REFUSES_LAST } guest; // before or after the answer to device_del
+    uint64_t add_delay;                                                   // µs until the answer to device_add
+    sd_event_source *late;
+    char *late_answer;
 };
 
 void fake_qemu_start(struct fake_qemu *fake, sd_event *loop, const char *directory, const char *name);
@@ -57,7 +63,7 @@ void fake_qemu_stop(struct fake_qemu *fake); // unlinks the socket
 void fake_qemu_send(struct fake_qemu *fake, const char *text);
 void fake_qemu_greet(struct fake_qemu *fake); // what a mute one did not say
 void fake_qemu_add(struct fake_qemu *fake, const char *id, const char *type);
-// The input device that has the port or bus ON; fails if there is none.
+// The host's device, not a USB one, that has the port or bus ON; fails if there is none.
 const struct fake_device *fake_qemu_on(const struct fake_qemu *fake, const char *on);
 // How often a command line beginning with START was asked.
 size_t fake_qemu_asked(const struct fake_qemu *fake, const char *start);

@@ -31,6 +31,19 @@ static void test_attach_and_detach(void **state)
     crosvm_peer_stop(&peer);
 }
 
+static void test_only_usb_devices_go_in_as_it_runs(void **state)
+{
+    struct bench *bench = *state;
+    struct crosvm_peer peer;
+    vm1_begin(bench, &peer, NULL);
+    CLEANUP(cleanup_device) struct device *device = bench_pci(1, 7);
+    bench_attach_pci(bench, "vm1", device, false);
+    const struct result *result = bench_expect_result(bench, "vm1", RESULT_REFUSED);
+    assert_string_equal(result->text, "vm1 takes other than USB devices only at its start");
+    assert_int_equal(crosvm_peer_count(&peer, "attach"), 0);
+    crosvm_peer_stop(&peer);
+}
+
 static void test_f28_replug(void **state)
 {
     struct bench *bench = *state;
@@ -337,6 +350,7 @@ int main(int count, char **arguments)
         cmocka_set_test_filter(arguments[1]);
     const struct CMUnitTest tests[] = {
         TEST(test_attach_and_detach),
+        TEST(test_only_usb_devices_go_in_as_it_runs),
         TEST(test_f28_replug),
         TEST(test_f03_two_equal_devices),
         TEST(test_f03_equal_devices_after_a_daemon_restart),

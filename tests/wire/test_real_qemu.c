@@ -247,6 +247,22 @@ static void test_f49_board_without_pcie(void **state)
     bench_expect(bench, "down", "vm1");
 }
 
+// QEMU's own words of a function that the host has not: the whole way but for the device.
+static void test_f34_function_that_is_not_there(void **state)
+{
+    static const char *const more[] = {"-device", "pcie-root-port,id=rp1,chassis=1", NULL};
+    struct bench *bench = *state;
+    pid_t pid = start(bench, more);
+    CLEANUP(cleanup_device) struct device *device = bench_pci(0xfe, 1);
+    bench_attach_pci(bench, "vm1", device, false);
+    const struct result *result = &bench_expect(bench, "done", "vm1")->result;
+    assert_string_equal(result->text, "0000:fe:00.0 has gone from the host");
+    assert_int_equal(result->kind, RESULT_GONE);
+    assert_true(result->listed && result->attachment_count == 0);
+    end(pid, SIGTERM);
+    bench_expect(bench, "down", "vm1");
+}
+
 #define TEST(function) cmocka_unit_test_setup_teardown(function, bench_setup, bench_teardown)
 
 // With an argument: only the tests whose names match it.
@@ -267,6 +283,7 @@ int main(int count, char **arguments)
         TEST(test_f49_pcie_ports),
         TEST(test_f49_ports_of_a_switch),
         TEST(test_f49_board_without_pcie),
+        TEST(test_f34_function_that_is_not_there),
     };
     if (is_missing())
         return 77; // skipped

@@ -1,0 +1,10 @@
+// Is a block device a part of a device?
+#pragma once
+
+#include <stdbool.h>
+
+#include "util/cleanup.h"
+
+// Whether the block device at PATH is a part of the device at SYSPATH; both are real paths of sysfs. An NVMe disk that
+// may be reached by several ways is a part of each of its controllers, though its directory is elsewhere.
+bool disk_is_on(const char *path, const char *syspath) CHECKED;

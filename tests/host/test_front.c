@@ -1,0 +1,288 @@
+// The wing's front, with devices, reads and openings of our own: what it hands on to its parts.
+// cmocka needs these before it.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+// clang-format off
+#include <cmocka.h>
+// clang-format on
+
+#include <pthread.h>
+#include <string.h>
+#include <systemd/sd-event.h>
+
+#include "host/authorize.h"
+#include "host/handover.h"
+#include "host/host.h"
+#include "host/monitor.h"
+#include "host/network.h"
+#include "host/opener.h"
+#include "host/usb.h"
+#include "util/text.h"
+
+// More than there may be threads.
+#define OPENINGS 200
+
+static const char place[] = "/sys/devices/nonexistent/1-2";
+
+// ---- what there is
+
+static struct {
+    pthread_mutex_t lock; // guards all that threads touch
+    pthread_cond_t changed;
+    bool closed;   // nothing is opened while that is so
+    unsigned read; // devices
+    uint64_t instance;
+    bool there;   // a scan finds the device
+    bool network; // all of the host's network goes through it
+    const struct monitor_callbacks *callbacks;
+    void *user;
+    struct text told; // "present 1, gone handover 1, …"
+} world = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+
+int __real_monitor_new(struct monitor **monitor, sd_event *loop, struct log *log,
+                       const struct monitor_callbacks *callbacks, void *user);
+int __wrap_monitor_new(struct monitor **monitor, sd_event *loop, struct log *log,
+                       const struct monitor_callbacks *callbacks, void *user);
+int __wrap_monitor_scan(struct monitor *monitor);
+int __wrap_usb_read(const struct source *source, struct reading *reading);
+void __wrap_opener_open(const struct device *device, struct opener_result *result);
+char *__wrap_network_of(struct network *network, char *const *places, size_t count);
+void __wrap_handover_gone(struct handover *handover, const struct device *device);
+void __wrap_authorize_forget(struct authorize *authorize, const char *syspath);
+
+int __wrap_monitor_new(struct monitor **monitor, sd_event *loop, struct log *log,
+                       const struct monitor_callbacks *callbacks, void *user)
+{
+    world.callbacks = callbacks;
+    world.user = user;
+    return __real_monitor_new(monitor, loop, log, callbacks, user);
+}
+
+static void look(const char *syspath)
+{
+    world.callbacks->look(world.user, source_new(DEVICE_USB, syspath, true));
+}
+
+int __wrap_monitor_scan(struct monitor *monitor)
+{
+    (void)monitor;
+    if (world.there)
+        look(place);
+    return 0;
+}
+
+int __wrap_usb_read(const struct source *source, struct reading *reading)
+{
+    struct device *device = device_new(DEVICE_USB);
+
+    device->key = string_printf("usb:%s", strrchr(source->syspath, '/') + 1);
+    device->syspath = string_copy(source->syspath);
+    device->node = string_copy("/nonexistent/node");
+    pthread_mutex_lock(&world.lock);
+    device->instance = world.instance;
+    world.read++;
+    pthread_mutex_unlock(&world.lock);
+    reading->device = device;
+    return 0;
+}
+
+void __wrap_opener_open(const struct device *device, struct opener_result *result)
+{
+    (void)device;
+    pthread_mutex_lock(&world.lock);
+    while (world.closed)
+        pthread_cond_wait(&world.changed, &world.lock);
+    pthread_mutex_unlock(&world.lock);
+    *result = (struct opener_result){HOST_OPEN_GONE, -1, NULL};
+}
+
+char *__wrap_network_of(struct network *network, char *const *places, size_t count)
+{
+    (void)network, (void)places, (void)count;
+    return world.network ? string_copy("the only one") : NULL;
+}
+
+void __wrap_handover_gone(struct handover *handover, const struct device *device)
+{
+    (void)handover;
+    text_printf(&world.told, "handover %d, ", (int)device->instance);
+}
+
+void __wrap_authorize_forget(struct authorize *authorize, const char *syspath)
+{
+    (void)authorize;
+    text_printf(&world.told, "forget %s, ", strrchr(syspath, '/') + 1);
+}
+
+// ---- the bench
+
+struct bench {
+    struct log *log;
+    sd_event *loop;
+    struct host *host;
+    unsigned scanned, opened;
+    enum host_open_kind kind; // of the last one
+};
+
+static void present(void *user, struct device *device, bool plugged)
+{
+    (void)user, (void)plugged;
+    text_printf(&world.told, "present %d%s, ", (int)device->instance, device->host_use != NULL ? " used" : "");
+}
+
+static void gone(void *user, const char *key, uint64_t instance)
+{
+    (void)user, (void)key;
+    text_printf(&world.told, "gone %d, ", (int)instance);
+}
+
+static void scanned(void *user)
+{
+    ((struct bench *)user)->scanned++;
+}
+
+static void opened(void *user, uint64_t serial, enum host_open_kind kind, int fd, const char *text)
+{
+    struct bench *bench = user;
+
+    (void)serial, (void)fd, (void)text;
+    bench->kind = kind;
+    bench->opened++;
+}
+
+static int set_up(void **state)
+{
+    static const struct host_callbacks callbacks = {present, gone, scanned, opened};
+    struct bench *bench = memory_new(1, sizeof(*bench));
+
+    world.instance = 1;
+    world.read = 0;
+    world.there = true;
+    world.network = false;
+    *bench = (struct bench){.log = log_new(LOG_LEVEL_ERROR)};
+    assert_int_equal(sd_event_new(&bench->loop), 0);
+    assert_int_equal(host_new(&bench->host, bench->loop, bench->log, &callbacks, bench), 0);
+    *state = bench;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    struct bench *bench = *state;
+
+    host_free(bench->host);
+    sd_event_unref(bench->loop);
+    log_free(bench->log);
+    free(bench);
+    text_clear(&world.told);
+    return 0;
+}
+
+static void scan_first(struct bench *bench)
+{
+    assert_true(host_start(bench->host) >= 0);
+    while (bench->scanned == 0)
+        assert_true(sd_event_run(bench->loop, UINT64_MAX) >= 0);
+}
+
+static const char *last_of(const char *expected)
+{
+    const char *last = expected;
+
+    for (const char *comma = strstr(expected, ", "); comma[2] != '\0'; comma = strstr(last, ", "))
+        last = comma + 2;
+    return last;
+}
+
+// Runs the loop until the last of that has been told.
+static void expect_told(struct bench *bench, const char *expected)
+{
+    while (world.told.string == NULL || strstr(world.told.string, last_of(expected)) == NULL)
+        assert_true(sd_event_run(bench->loop, UINT64_MAX) >= 0);
+    assert_string_equal(world.told.string, expected);
+    text_clear(&world.told);
+}
+
+// ---- the tests
+
+static void set_closed(bool closed)
+{
+    pthread_mutex_lock(&world.lock);
+    world.closed = closed;
+    pthread_cond_broadcast(&world.changed);
+    pthread_mutex_unlock(&world.lock);
+}
+
+static void test_f14_devices_that_hang_in_their_opening_leave_others_known(void **state)
+{
+    struct bench *bench = *state;
+    CLEANUP(cleanup_device) struct device *device = device_new(DEVICE_USB);
+
+    device->syspath = string_copy("/sys/devices/nonexistent/1-3");
+    device->node = string_copy("/nonexistent/node");
+    set_closed(true);
+    for (unsigned i = 0; i < OPENINGS; i++) {
+        free(device->key);
+        device->key = string_printf("usb:1-3.%u", i);
+        host_open(bench->host, device, i, &(struct host_receiver){0});
+    }
+    scan_first(bench);
+    expect_told(bench, "present 1, ");
+    assert_int_equal(bench->opened, 0);
+    set_closed(false);
+    while (bench->opened < OPENINGS)
+        assert_true(sd_event_run(bench->loop, UINT64_MAX) >= 0);
+}
+
+static void test_what_has_gone_is_forgotten_however_that_is_found_out(void **state)
+{
+    struct bench *bench = *state;
+
+    scan_first(bench);
+    expect_told(bench, "present 1, ");
+    world.there = false;
+    world.callbacks->overflow(world.user); // the event that it went was lost
+    expect_told(bench, "handover 1, forget 1-2, gone 1, ");
+    look(place);
+    expect_told(bench, "present 1, ");
+    pthread_mutex_lock(&world.lock);
+    world.instance = 2;
+    pthread_mutex_unlock(&world.lock);
+    look(place); // another one in its place
+    expect_told(bench, "handover 1, forget 1-2, gone 1, present 2, ");
+    look("/sys/devices/nonexistent/1-4"); // in its new place before its event
+    expect_told(bench, "handover 2, forget 1-2, gone 2, present 2, ");
+    world.callbacks->removed(world.user, "/sys/devices/nonexistent/1-4");
+    expect_told(bench, "forget 1-4, handover 2, forget 1-4, gone 2, ");
+}
+
+static void test_f35_a_usb_device_with_the_only_network(void **state)
+{
+    struct bench *bench = *state;
+    CLEANUP(cleanup_device) struct device *device = device_new(DEVICE_USB);
+
+    world.network = true;
+    scan_first(bench);
+    expect_told(bench, "present 1 used, ");
+    device->key = string_copy("usb:1-2");
+    device->syspath = string_copy(place);
+    device->node = string_copy("/nonexistent/node");
+    host_open(bench->host, device, 1, &(struct host_receiver){0});
+    while (bench->opened == 0)
+        assert_true(sd_event_run(bench->loop, UINT64_MAX) >= 0);
+    assert_int_equal(bench->kind, HOST_OPEN_IN_USE);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_f14_devices_that_hang_in_their_opening_leave_others_known, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(test_what_has_gone_is_forgotten_however_that_is_found_out, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_f35_a_usb_device_with_the_only_network, set_up, tear_down),
+    };
+
+    return cmocka_run_group_tests_name("front", tests, NULL, NULL);
+}
