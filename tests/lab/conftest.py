@@ -20,6 +20,10 @@ def pytest_addoption(parser):
     parser.addoption("--build", default="build", help="Meson build directory with the daemon in it")
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "long: not in ./dev test, which is to end within the hour; ./dev lab-long runs these")
+
+
 class Labs:
     """Boots the lab host when the first test needs it, and again when it has died."""
 

@@ -17,8 +17,8 @@ def kill_at(daemon, calls, number):
 
 
 @pytest.mark.parametrize("calls, first, step, least", [
-    ("sendmsg", 1, 1, 3),  # before each message to the VM
-    ("epoll_wait", 2, 3, 3),  # between turns of the loop, with answers unread
+    pytest.param("sendmsg", 1, 1, 3, marks=pytest.mark.long),  # before each message to the VM
+    pytest.param("epoll_wait", 2, 3, 3, marks=pytest.mark.long),  # between turns of the loop, with answers unread
     ("rename", 1, 1, 1),  # while the memory is written
 ])
 def test_f26_the_daemon_killed_between_steps_ends_in_the_same_state(bench, calls, first, step, least):

@@ -60,6 +60,7 @@ def on_host(function, interface):
     assert not function.lab.good(f"[ -e {RECORDS}/{function.address} ]")
 
 
+@pytest.mark.parametrize("qemu", ["installed", pytest.param("qemu10", marks=pytest.mark.long)], indirect=True)
 def test_f04_f30_f32_f34_one_of_two_cards_goes_to_the_guest_and_back(bench, slots, person, qemu):
     guest = bench.guest(kernel=True, qemu=qemu, controller=ports("rp1", "rp2"))
     card, other = Card(slots, "port1"), Card(slots, "port2")
@@ -102,6 +103,7 @@ def test_f04_f30_f32_f34_one_of_two_cards_goes_to_the_guest_and_back(bench, slot
     assert (other.interface(), said_of(slots, other)) == kept and other.driver() == "e1000e"
 
 
+@pytest.mark.long
 def test_f34_f49_cards_that_come_and_go_while_all_runs(bench, slots):
     guest = bench.guest(kernel=True, controller=ports("rp1", "rp2"))
     daemon = bench.daemon(configuration([guest], [{"targetVm": "vm1", "allow": [{"vendorId": "8086", "deviceId": "10d3"}]}]))
@@ -175,6 +177,7 @@ def test_f34_an_iommu_group_goes_as_a_whole_or_not_at_all(bench, slots):
     one.wait_functions(a.address)
 
 
+@pytest.mark.long
 def test_f34_the_daemon_killed_between_steps_ends_in_the_same_state(bench, slots):
     guest = bench.guest(controller=ports("rp1", "rp2"))
     card = Card(slots, "port1")

@@ -14,6 +14,7 @@ from test_access import configuration, settled
 from test_authorize import host  # noqa: F401: a fixture
 from test_pci import slots  # noqa: F401: a fixture
 
+pytestmark = pytest.mark.long
 HERE = pathlib.Path(__file__).resolve().parent
 
 

@@ -11,7 +11,8 @@ import subprocess
 import sys
 import tempfile
 
-HISTORIES = 150000
+HISTORIES = 20000
+RARE = {"what people said of another place stands for ever": 150000}  # needs more of them
 
 # name, file, text as it stands (blanks are of no importance), text that takes its place
 MUTANTS = [
@@ -129,7 +130,7 @@ def survives(compiler, root, base, mutant, out):
     changed = {pathlib.Path(name).name for name in objects}
     linked = objects + [name for name in base if pathlib.Path(name).name not in changed]
     subprocess.run([*compiler, *linked, "-ljson-c", "-o", str(out / "sim")], check=True)
-    result = subprocess.run([str(out / "sim"), "--histories", str(HISTORIES)], capture_output=True, text=True,
+    result = subprocess.run([str(out / "sim"), "--histories", str(RARE.get(mutant[0], HISTORIES))], capture_output=True, text=True,
                             timeout=200, check=False)
     found = result.returncode == 1 and "failed" in result.stdout
     print(f"{'found' if found else 'NOT FOUND'}: {mutant[0]}: {result.stdout.splitlines()[0] if found else ''}",
