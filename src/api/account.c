@@ -15,14 +15,12 @@ bool account_user(const char *name, uid_t *uid)
         *uid = (uid_t)number;
         return true;
     }
-    FILE *file = fopen("/etc/passwd", "re");
+    CLEANUP(cleanup_file) FILE *file = fopen("/etc/passwd", "re");
     const struct passwd *entry = NULL;
     while (file && (entry = fgetpwent(file)) && !string_equal(entry->pw_name, name))
         continue;
     if (entry)
         *uid = entry->pw_uid;
-    if (file)
-        (void)fclose(file);
     return entry != NULL;
 }
 
@@ -33,13 +31,11 @@ bool account_group(const char *name, gid_t *gid)
         *gid = (gid_t)number;
         return true;
     }
-    FILE *file = fopen("/etc/group", "re");
+    CLEANUP(cleanup_file) FILE *file = fopen("/etc/group", "re");
     const struct group *entry = NULL;
     while (file && (entry = fgetgrent(file)) && !string_equal(entry->gr_name, name))
         continue;
     if (entry)
         *gid = entry->gr_gid;
-    if (file)
-        (void)fclose(file);
     return entry != NULL;
 }

@@ -19,12 +19,6 @@ static void cleanup_acl(const acl_t *acl)
         (void)acl_free(*acl);
 }
 
-static void cleanup_stream(FILE **stream)
-{
-    if (*stream != NULL)
-        (void)fclose(*stream);
-}
-
 // ---- the node
 
 // Opened without touching the device; it stays the same one however often its name is taken by others.
@@ -196,7 +190,7 @@ static int change(int fd, uid_t user, unsigned rights)
 static bool is_member(pid_t process, gid_t group)
 {
     CLEANUP(cleanup_free) char *path = string_printf("/proc/%d/status", (int)process);
-    CLEANUP(cleanup_stream) FILE *file = fopen(path, "re");
+    CLEANUP(cleanup_file) FILE *file = fopen(path, "re");
     CLEANUP(cleanup_free) char *line = NULL;
     size_t room = 0;
     bool found = false;

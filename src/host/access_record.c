@@ -15,12 +15,6 @@ enum { RECORD_LENGTH_MAX = 8192, HOLDER_LENGTH_MAX = 200 };
 
 #define SUFFIX ".json"
 
-static void cleanup_directory(DIR **directory)
-{
-    if (*directory != NULL)
-        closedir(*directory);
-}
-
 void access_record_clear(struct access_record *record)
 {
     free(record->node);

@@ -5,13 +5,11 @@
 
 #include "core/policy.h"
 #include "core/rule.h"
+#include "host/again.h"
 #include "host/authorize_buses.h"
 #include "host/authorize_record.h"
 #include "host/sysfs.h"
 #include "util/text.h"
-
-// When what the host would not let go of is asked for again, in µs.
-enum { AGAIN = 10 * 1000000, ACCURACY = 1000000 };
 
 struct authorize {
     sd_event *loop;
@@ -386,14 +384,7 @@ static void try_again(struct authorize *authorize, struct authorize_entry *entry
 
     entry->busy = true;
     entry->unmatched = plan->unmatched;
-    if (authorize->again == NULL) {
-        error = sd_event_add_time_relative(authorize->loop, &authorize->again, CLOCK_MONOTONIC, AGAIN, ACCURACY,
-                                           handle_again, authorize);
-    } else {
-        error = sd_event_source_set_time_relative(authorize->again, AGAIN);
-        if (error >= 0)
-            error = sd_event_source_set_enabled(authorize->again, SD_EVENT_ONESHOT);
-    }
+    error = again_later(&authorize->again, authorize->loop, handle_again, authorize);
     if (error < 0)
         log_warning(authorize->log, "%s: stays authorized until its next plug: %s", plan->title, strerror(-error));
 }

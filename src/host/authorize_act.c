@@ -43,12 +43,6 @@ static pthread_mutex_t *lock_bus(unsigned bus)
     return lock;
 }
 
-static void cleanup_directory(DIR **directory)
-{
-    if (*directory != NULL)
-        closedir(*directory);
-}
-
 static void cleanup_udev(struct udev **udev)
 {
     udev_unref(*udev);
@@ -99,14 +93,9 @@ static const char *next_interface(const struct authorize_act *act, DIR *listing)
 // "usbhid", the driver that has the interface NAME, or NULL.
 static char *driver_of(const struct authorize_act *act, const char *name)
 {
-    CLEANUP(cleanup_free) char *path = string_printf("%s/%s/driver", act->syspath, name);
-    char target[256];
-    ssize_t length = readlink(path, target, sizeof(target) - 1);
+    CLEANUP(cleanup_free) char *path = string_printf("%s/%s", act->syspath, name);
 
-    if (length <= 0)
-        return NULL;
-    target[length] = '\0';
-    return string_copy(strrchr(target, '/') != NULL ? strrchr(target, '/') + 1 : target);
+    return sysfs_link_name(path, "driver");
 }
 
 // Whether a program has claimed an interface of it through usbfs.

@@ -21,12 +21,6 @@ struct walk {
     bool found;
 };
 
-static void cleanup_directory(DIR **directory)
-{
-    if (*directory != NULL)
-        closedir(*directory);
-}
-
 static int open_device(const struct authorize_paths *paths, const char *name)
 {
     CLEANUP(cleanup_free) char *path = string_printf("%s/bus/usb/devices/%s", paths->sys, name);

@@ -49,16 +49,7 @@ void bind_others_clear(struct bind_others *others)
 
 static char *driver_of(const struct device *member)
 {
-    CLEANUP(cleanup_free) char *link = string_printf("%s/driver", member->syspath);
-    char target[PATH_MAX];
-    ssize_t length = readlink(link, target, sizeof(target) - 1);
-    const char *slash;
-
-    if (length <= 0)
-        return NULL;
-    target[length] = '\0';
-    slash = strrchr(target, '/');
-    return string_copy(slash != NULL ? slash + 1 : target);
+    return sysfs_link_name(member->syspath, "driver");
 }
 
 // vfio-pci, or one of those that do the same for one kind of device, as mlx5_vfio_pci.

@@ -13,12 +13,6 @@
 
 enum { DEPTH_MAX = 16 }; // of volumes upon volumes
 
-static void cleanup_directory(DIR **directory)
-{
-    if (*directory != NULL)
-        closedir(*directory);
-}
-
 // A file system and swap hold their block device exclusively, so that nobody else can.
 static char *ask(const char *dev, const char *name)
 {

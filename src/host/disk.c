@@ -9,12 +9,6 @@
 #include "host/sysfs.h"
 #include "util/text.h"
 
-static void cleanup_directory(DIR **directory)
-{
-    if (*directory != NULL)
-        closedir(*directory);
-}
-
 // The links of an NVMe subsystem lead to its controllers.
 static bool has_controller(const char *subsystem, const char *syspath)
 {

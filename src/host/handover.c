@@ -6,12 +6,12 @@
 #include <string.h>
 
 #include "host/access.h"
+#include "host/again.h"
 #include "host/input.h"
 #include "host/opener.h"
 #include "util/text.h"
 
 enum {
-    AGAIN = 10 * 1000000, // when a group that a VM would not let go of is asked for again, in µs
     ACCURACY = 1000000,
     SLOW_SECONDS = 12, // more than all that is waited for in a job about a group
 };
@@ -383,14 +383,7 @@ static void try_again(struct handover *handover, struct device *device)
     forget_late(handover, device->key);
     *late = (struct late){device, handover->late};
     handover->late = late;
-    if (handover->again == NULL) {
-        error = sd_event_add_time_relative(handover->loop, &handover->again, CLOCK_MONOTONIC, AGAIN, ACCURACY,
-                                           handle_again, handover);
-    } else {
-        error = sd_event_source_set_time_relative(handover->again, AGAIN);
-        if (error >= 0)
-            error = sd_event_source_set_enabled(handover->again, SD_EVENT_ONESHOT);
-    }
+    error = again_later(&handover->again, handover->loop, handle_again, handover);
     if (error < 0)
         log_warning(handover->log, "%s stays on vfio-pci until it is detached again: %s", device_pci_address(device),
                     strerror(-error));

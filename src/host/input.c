@@ -25,23 +25,16 @@ static bool number_after(const char *name, const char *start, unsigned long *num
     return strncmp(name, start, length) == 0 && string_to_number(name + length, 10, UINT32_MAX, number);
 }
 
-static const char *last_part(const char *syspath)
-{
-    const char *slash = strrchr(syspath, '/');
-
-    return slash != NULL ? slash + 1 : syspath;
-}
-
 char *input_of_event(const char *syspath)
 {
-    const char *name = last_part(syspath);
+    const char *name = sysfs_name(syspath);
     unsigned long number;
     char *parent;
 
     if (name == syspath || !number_after(name, "event", &number))
         return NULL;
     parent = string_printf("%.*s", (int)(name - 1 - syspath), syspath);
-    if (number_after(last_part(parent), "input", &number))
+    if (number_after(sysfs_name(parent), "input", &number))
         return parent;
     free(parent);
     return NULL;
@@ -66,7 +59,7 @@ static int instance_of(int directory, const char *syspath, uint64_t *instance)
 {
     unsigned long number;
 
-    if (!number_after(last_part(syspath), "input", &number))
+    if (!number_after(sysfs_name(syspath), "input", &number))
         return -EINVAL;
     return sysfs_instance(directory, number, instance);
 }
@@ -205,7 +198,7 @@ int input_read(const struct source *source, struct reading *reading)
     if (source->event == NULL)
         return -ENOENT;
     device = device_new(DEVICE_INPUT);
-    device->key = string_printf("input:%s", last_part(source->syspath));
+    device->key = string_printf("input:%s", sysfs_name(source->syspath));
     device->syspath = string_copy(source->syspath);
     device->node = string_printf("/dev/input/%s", source->event);
     device->path_tag = string_copy(source->path_tag);

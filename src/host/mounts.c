@@ -18,12 +18,6 @@ static void cleanup_iterator(struct libmnt_iter **iterator)
     mnt_free_iter(*iterator);
 }
 
-static void cleanup_file(FILE **file)
-{
-    if (*file != NULL)
-        fclose(*file);
-}
-
 static void add_mount(struct mounts *mounts, struct libmnt_fs *fs)
 {
     const char *target = mnt_fs_get_target(fs);

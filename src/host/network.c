@@ -50,18 +50,6 @@ struct network {
 
 static const char *const family_names[] = {"IPv4", "IPv6"};
 
-static void cleanup_directory(DIR **directory)
-{
-    if (*directory != NULL)
-        closedir(*directory);
-}
-
-static void cleanup_file(FILE **file)
-{
-    if (*file != NULL)
-        fclose(*file);
-}
-
 static void forget(struct network *network)
 {
     for (size_t f = 0; f < 2; f++) {

@@ -11,19 +11,6 @@
 #include "host/sysfs.h"
 #include "util/text.h"
 
-static void cleanup_directory(DIR **directory)
-{
-    if (*directory != NULL)
-        closedir(*directory);
-}
-
-static const char *last_part(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-
-    return slash != NULL ? slash + 1 : path;
-}
-
 // Domain, bus, slot and function in one number; false if NAME is no address. Some domains have five digits.
 static bool parse_address(const char *name, uint64_t *number)
 {
@@ -99,33 +86,22 @@ static int read_identity(int directory, struct device *device)
 // What not every function has: which board it is on, and the driver that it is bound to now.
 static void read_rest(int directory, const char *syspath, struct device *device)
 {
-    CLEANUP(cleanup_free) char *link = string_printf("%s/driver", syspath);
-    char target[PATH_MAX];
-    ssize_t length = readlink(link, target, sizeof(target) - 1);
     unsigned long number;
 
     if (read_hex(directory, "subsystem_vendor", UINT16_MAX, &number) >= 0)
         device->subsystem_vendor_id = (uint16_t)number;
     if (read_hex(directory, "subsystem_device", UINT16_MAX, &number) >= 0)
         device->subsystem_id = (uint16_t)number;
-    if (length <= 0)
-        return;
-    target[length] = '\0';
-    device->driver = string_copy(last_part(target));
+    device->driver = sysfs_link_name(syspath, "driver");
 }
 
 // The number of its IOMMU group; -1 if it has none, as on a machine without an IOMMU.
 static int read_group(const char *syspath)
 {
-    CLEANUP(cleanup_free) char *link = string_printf("%s/iommu_group", syspath);
-    char target[PATH_MAX];
+    CLEANUP(cleanup_free) char *group = sysfs_link_name(syspath, "iommu_group");
     unsigned long number;
-    ssize_t length = readlink(link, target, sizeof(target) - 1);
 
-    if (length <= 0)
-        return -1;
-    target[length] = '\0';
-    return string_to_number(last_part(target), 10, INT_MAX, &number) ? (int)number : -1;
+    return group != NULL && string_to_number(group, 10, INT_MAX, &number) ? (int)number : -1;
 }
 
 // One function without its peers.
@@ -138,10 +114,10 @@ static int read_one(const char *syspath, struct device **result)
 
     if (directory < 0)
         return directory;
-    if (!parse_address(last_part(syspath), &address))
+    if (!parse_address(sysfs_name(syspath), &address))
         return -EINVAL;
     device = device_new(DEVICE_PCI);
-    device->key = string_printf("pci:%s", last_part(syspath));
+    device->key = string_printf("pci:%s", sysfs_name(syspath));
     device->syspath = string_copy(syspath);
     device->iommu_group = read_group(syspath);
     read_rest(directory, syspath, device);
@@ -169,7 +145,7 @@ static void read_peers(struct device *device)
         CLEANUP(cleanup_free) char *link = string_printf("%s/%s", path, entry->d_name);
         char real[PATH_MAX];
         struct device *peer;
-        if (entry->d_name[0] == '.' || string_equal(entry->d_name, last_part(device->syspath)) ||
+        if (entry->d_name[0] == '.' || string_equal(entry->d_name, sysfs_name(device->syspath)) ||
             realpath(link, real) == NULL || read_one(real, &peer) < 0)
             continue;
         device->peers = memory_resize(device->peers, device->peer_count + 1, sizeof(struct device *));

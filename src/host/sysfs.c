@@ -157,6 +157,25 @@ char *sysfs_link(const char *root, const char *directory, const char *name)
     return string_printf("%s/%s", root, inside);
 }
 
+char *sysfs_link_name(const char *directory, const char *name)
+{
+    CLEANUP(cleanup_free) char *path = string_printf("%s/%s", directory, name);
+    char target[PATH_MAX];
+    ssize_t length = readlink(path, target, sizeof(target) - 1);
+
+    if (length <= 0)
+        return NULL;
+    target[length] = '\0';
+    return string_copy(sysfs_name(target));
+}
+
+const char *sysfs_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+
+    return slash != NULL ? slash + 1 : path;
+}
+
 bool sysfs_is_below(const char *path, const char *directory)
 {
     size_t length = strlen(directory);

@@ -38,5 +38,11 @@ int sysfs_instance(int directory, uint64_t number, uint64_t *instance) CHECKED;
 // "../../devices/pci0000:00" is "/sys/devices/pci0000:00". NULL if it is no link or leads elsewhere.
 char *sysfs_link(const char *root, const char *directory, const char *name) CHECKED;
 
+// The last part of what the link NAME of DIRECTORY leads to, for free(): "e1000e" of "…/driver". NULL if it is no link.
+char *sysfs_link_name(const char *directory, const char *name) CHECKED;
+
+// The last part of a path; borrowed from it.
+const char *sysfs_name(const char *path) CHECKED;
+
 // True when PATH is DIRECTORY or lies in it.
 bool sysfs_is_below(const char *path, const char *directory) CHECKED;

@@ -50,12 +50,6 @@ struct trail {
 
 static void visit_path(struct trail *trail, const char *path, int depth);
 
-static void cleanup_directory(DIR **directory)
-{
-    if (*directory != NULL)
-        closedir(*directory);
-}
-
 static void forget(struct usage *usage)
 {
     for (size_t i = 0; i < usage->count; i++) {

@@ -1,6 +1,8 @@
 // Ownership in the open: attributes that release a local when its scope ends, and hand-over.
 #pragma once
 
+#include <dirent.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -27,6 +29,9 @@ static inline void cleanup_close(const int *fd)
     if (*fd >= 0)
         close(*fd);
 }
+
+DEFINE_CLEANUP(FILE *, cleanup_file, (void)fclose)
+DEFINE_CLEANUP(DIR *, cleanup_directory, (void)closedir)
 
 // Hands a descriptor over: returns it and leaves -1 behind.
 static inline int steal_fd(int *fd)

@@ -75,13 +75,10 @@ uid_t peer_acts_as(const struct ucred *process)
     unsigned long user;
     uid_t found = process->uid;
     (void)snprintf(path, sizeof path, "/proc/%d/status", (int)process->pid);
-    FILE *file = fopen(path, "re");
-    if (!file)
-        return found;
-    while (fgets(line, sizeof line, file))
+    CLEANUP(cleanup_file) FILE *file = fopen(path, "re");
+    while (file && fgets(line, sizeof line, file))
         if (sscanf(line, "Uid: %*u %lu", &user) == 1)
             found = (uid_t)user;
-    (void)fclose(file);
     return found;
 }
 
@@ -91,14 +88,12 @@ char *peer_user(const struct ucred *process)
         return NULL;
     uid_t user = peer_acts_as(process);
     // Only the host's own list: to ask a name service could take long.
-    FILE *file = fopen("/etc/passwd", "re");
+    CLEANUP(cleanup_file) FILE *file = fopen("/etc/passwd", "re");
     struct passwd *entry;
     char *name = NULL;
     while (file && !name && (entry = fgetpwent(file)))
         if (entry->pw_uid == user)
             name = string_copy(entry->pw_name);
-    if (file)
-        (void)fclose(file);
     return name ? name : string_printf("%lu", (unsigned long)user);
 }
 
@@ -115,7 +110,7 @@ uint64_t peer_locked_memory(const struct ucred *process)
     unsigned long bytes = 0;
     uint64_t found = 0;
     (void)snprintf(path, sizeof path, "/proc/%d/limits", (int)process->pid);
-    FILE *file = process->pid > 0 ? fopen(path, "re") : NULL;
+    CLEANUP(cleanup_file) FILE *file = process->pid > 0 ? fopen(path, "re") : NULL;
     while (file && fgets(line, sizeof line, file)) {
         if (sscanf(line, "Max locked memory %31s", soft) != 1)
             continue;
@@ -124,8 +119,6 @@ uint64_t peer_locked_memory(const struct ucred *process)
         else if (string_to_number(soft, 10, ULONG_MAX, &bytes))
             found = bytes;
     }
-    if (file)
-        (void)fclose(file);
     return found;
 }
 

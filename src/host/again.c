@@ -1,0 +1,17 @@
+// What could not be done now is tried again after a while.
+#include "host/again.h"
+
+#include <stdint.h>
+#include <time.h>
+
+enum { MICROSECONDS = AGAIN_SECONDS * 1000000, ACCURACY = 1000000 };
+
+int again_later(sd_event_source **timer, sd_event *loop, sd_event_time_handler_t handler, void *user)
+{
+    int error;
+
+    if (*timer == NULL)
+        return sd_event_add_time_relative(loop, timer, CLOCK_MONOTONIC, MICROSECONDS, ACCURACY, handler, user);
+    error = sd_event_source_set_time_relative(*timer, MICROSECONDS);
+    return error < 0 ? error : sd_event_source_set_enabled(*timer, SD_EVENT_ONESHOT);
+}

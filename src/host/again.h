@@ -1,0 +1,12 @@
+// What could not be done now is tried again after a while: a timer that is made when it is first needed.
+#pragma once
+
+#include <systemd/sd-event.h>
+
+#include "util/cleanup.h"
+
+#define AGAIN_SECONDS 10
+
+// Calls HANDLER once in AGAIN_SECONDS from now, however often it was asked for before then. *TIMER is NULL at first and
+// the caller's to unref. Negative errno.
+int again_later(sd_event_source **timer, sd_event *loop, sd_event_time_handler_t handler, void *user) CHECKED;
