@@ -35,11 +35,18 @@
 #define SAVES_AT_ONCE 32
 #define SAVE_PAUSE UINT64_C(1000000)
 
-// An attach whose device is being opened.
+// An operation that waits for the host: an attach whose device is being opened, a detach whose device is withheld
+// first.
 struct opening {
     struct operation operation;
     struct opening *next;
 };
+
+static void opening_free(struct opening *opening)
+{
+    operation_clear(&opening->operation);
+    free(opening);
+}
 
 // What people decided, by revisions, and how much of it is on disk.
 struct saving {
@@ -305,7 +312,7 @@ static void on_scanned(void *user)
     api_scanned(daemon->api);
 }
 
-static void end_attach(struct daemon *daemon, const struct operation *operation, enum result_kind kind, char *text)
+static void end_operation(struct daemon *daemon, const struct operation *operation, enum result_kind kind, char *text)
 {
     CLEANUP(result_clear) struct result result = {.serial = operation->serial, .kind = kind, .text = text};
     reconcile_result(daemon->reconcile, operation->vm, &result, monotonic(daemon));
@@ -315,7 +322,7 @@ static void end_attach(struct daemon *daemon, const struct operation *operation,
 static bool is_opening(const struct daemon *daemon, const struct device *device)
 {
     for (const struct opening *opening = daemon->openings; opening; opening = opening->next)
-        if (string_equal(opening->operation.device->key, device->key))
+        if (opening->operation.kind == OPERATION_ATTACH && string_equal(opening->operation.device->key, device->key))
             return true;
     return false;
 }
@@ -325,7 +332,9 @@ static void end_orphan(struct daemon *daemon, const struct operation *operation)
 {
     struct device *device = operation->device;
     size_t count = reconcile_device_count(daemon->reconcile);
-    end_attach(daemon, operation, RESULT_RETRY, NULL);
+    end_operation(daemon, operation, RESULT_RETRY, NULL);
+    if (operation->kind != OPERATION_ATTACH)
+        return; // what is in no VM any more is settled after this
     for (size_t i = 0; i < count && !is_opening(daemon, device); i++) {
         CLEANUP(device_status_clear) struct device_status status;
         reconcile_device_status(daemon->reconcile, i, &status);
@@ -358,8 +367,7 @@ static void on_opened(void *user, uint64_t serial, enum host_open_kind kind, int
     *place = opening->next;
     if (!reconcile_flies(daemon->reconcile, opening->operation.vm, serial)) {
         end_orphan(daemon, &opening->operation);
-        operation_clear(&opening->operation);
-        free(opening);
+        opening_free(opening);
         return;
     }
     switch (kind) {
@@ -369,20 +377,19 @@ static void on_opened(void *user, uint64_t serial, enum host_open_kind kind, int
         vmms_start(daemon->vmms, &opening->operation, steal_fd(&owned), text);
         break;
     case HOST_OPEN_GONE:
-        end_attach(daemon, &opening->operation, RESULT_GONE, string_copy(text));
+        end_operation(daemon, &opening->operation, RESULT_GONE, string_copy(text));
         break;
     case HOST_OPEN_RETRY:
-        end_attach(daemon, &opening->operation, RESULT_RETRY, string_copy(text));
+        end_operation(daemon, &opening->operation, RESULT_RETRY, string_copy(text));
         break;
     case HOST_OPEN_REFUSED:
-        end_attach(daemon, &opening->operation, RESULT_REFUSED, string_copy(text));
+        end_operation(daemon, &opening->operation, RESULT_REFUSED, string_copy(text));
         break;
     case HOST_OPEN_IN_USE:
-        end_attach(daemon, &opening->operation, RESULT_RETRY, string_printf("the host lives on it: %s", text));
+        end_operation(daemon, &opening->operation, RESULT_RETRY, string_printf("the host lives on it: %s", text));
         break;
     }
-    operation_clear(&opening->operation);
-    free(opening);
+    opening_free(opening);
 }
 
 static const struct host_callbacks host_callbacks = {
@@ -427,7 +434,8 @@ static const struct vmms_callbacks vmms_callbacks = {
 
 static void start_operation(struct daemon *daemon, struct operation *operation)
 {
-    if (operation->kind != OPERATION_ATTACH) {
+    bool attach = operation->kind == OPERATION_ATTACH;
+    if (!attach && (!operation->device || !host_withhold(daemon->host, operation->device, operation->serial))) {
         vmms_start(daemon->vmms, operation, -1, NULL);
         return;
     }
@@ -435,6 +443,8 @@ static void start_operation(struct daemon *daemon, struct operation *operation)
     *opening = (struct opening){*operation, daemon->openings};
     *operation = (struct operation){0};
     daemon->openings = opening;
+    if (!attach)
+        return;
     struct host_receiver receiver = {0};
     receiver.known = vmms_process(daemon->vmms, opening->operation.vm, &receiver.process, &receiver.user);
     host_open(daemon->host, opening->operation.device, opening->operation.serial, &receiver);
@@ -597,8 +607,7 @@ static void daemon_clear(struct daemon *daemon)
     while (daemon->openings) {
         struct opening *opening = daemon->openings;
         daemon->openings = opening->next;
-        operation_clear(&opening->operation);
-        free(opening);
+        opening_free(opening);
     }
     api_free(daemon->api);
     vmms_free(daemon->vmms);

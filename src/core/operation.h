@@ -17,7 +17,7 @@ struct operation {
     uint64_t serial; // names this operation in its result
     enum operation_kind kind;
     char vm[VM_NAME_MAX];
-    struct device *device;        // ATTACH: a reference of the operation's own; else NULL
+    struct device *device; // ATTACH; DETACH of one that is there and shall leave: a reference of its own; else NULL
     char object[OBJECT_NAME_MAX]; // DETACH: the object as the VM listed it
     char bus_prefix[VM_NAME_MAX]; // ATTACH of input: the ports to use, "" for any
     bool root_bus;                // ATTACH of PCI: on the machine's own bus, as its group asks

@@ -165,10 +165,12 @@ static void issue_detach(struct reconcile *reconcile, struct vm_record *vm, stru
     memcpy(operation->object, holding->attachment.object, OBJECT_NAME_MAX);
     memcpy(vm->flight.object, holding->attachment.object, OBJECT_NAME_MAX);
     holding->asked = true;
+    enum removal removal = removal_of(reconcile, vm, holding);
+    if (removal == REMOVAL_DENIED)
+        operation->device = device_reference(device_record_find(reconcile, holding->attachment.instance)->device);
     if (holding->noted || holding->key)
         return;
     holding->noted = true;
-    enum removal removal = removal_of(reconcile, vm, holding);
     if (removal == REMOVAL_STALE)
         reconcile_note(reconcile, vm, "it still has ", holding->attachment.object,
                        " of a device that is not there any more; it is taken out");

@@ -261,6 +261,18 @@ struct authorize_plan *authorize_open(struct authorize *authorize, struct device
     return plan;
 }
 
+struct authorize_plan *authorize_withhold(struct authorize *authorize, struct device *device)
+{
+    struct authorize_entry *entry;
+
+    if (device->kind != DEVICE_USB || !is_on(authorize))
+        return NULL;
+    entry = touch(authorize, device);
+    if (entry->mark != AUTHORIZE_LENT)
+        return NULL;
+    return plan_new(authorize, entry, AUTHORIZE_WITHHELD, string_copy("it is to leave its VM"));
+}
+
 // Why the host may have a device that rests there, for free(), or NULL.
 static char *host_reason(const struct authorize *authorize, const struct device *device)
 {
@@ -354,9 +366,12 @@ static void log_end(struct authorize *authorize, const struct authorize_plan *pl
 {
     static const char *const words[] = {[AUTHORIZE_FOR_HOST] = "authorized for the host",
                                         [AUTHORIZE_FOR_VM] = "authorized for its VM",
-                                        [AUTHORIZE_NOBODY] = "deauthorized"};
+                                        [AUTHORIZE_NOBODY] = "deauthorized",
+                                        [AUTHORIZE_WITHHELD] = "kept from the host's drivers"};
 
-    if (plan->end == AUTHORIZE_DONE)
+    if (plan->end == AUTHORIZE_DONE && plan->act.deed == AUTHORIZE_WITHHELD)
+        log_debug(authorize->log, "%s: %s: %s", plan->title, words[plan->act.deed], plan->why);
+    else if (plan->end == AUTHORIZE_DONE)
         log_info(authorize->log, "%s: %s: %s", plan->title, words[plan->act.deed], plan->why);
     else if (plan->end == AUTHORIZE_IN_USE)
         log_debug(authorize->log, "%s: not %s, as it is in use: %s", plan->title, words[plan->act.deed], plan->why);
@@ -406,7 +421,7 @@ void authorize_done(struct authorize *authorize, const struct authorize_plan *pl
         entry = NULL;
     if (entry != NULL && plan->end == AUTHORIZE_IN_USE && plan->act.of_host)
         try_again(authorize, entry, plan);
-    if (entry != NULL && plan->act.deed != AUTHORIZE_FOR_VM &&
+    if (entry != NULL && plan->act.deed != AUTHORIZE_FOR_VM && plan->act.deed != AUTHORIZE_WITHHELD &&
         (plan->end == AUTHORIZE_DONE || plan->end == AUTHORIZE_AS_WAS)) {
         changed |= entry->mark != AUTHORIZE_NO_MARK;
         entry->mark = AUTHORIZE_NO_MARK;

@@ -38,6 +38,8 @@ struct authorize_plan;
 // one device are to be run in the order in which they were made.
 struct authorize_plan *authorize_open(struct authorize *authorize, struct device *device) CHECKED;
 struct authorize_plan *authorize_settle(struct authorize *authorize, struct device *device, bool to_host) CHECKED;
+// Before a VM is asked to let go of it: QEMU asks for the host's drivers as it does so, which must not get it then.
+struct authorize_plan *authorize_withhold(struct authorize *authorize, struct device *device) CHECKED;
 // In a thread. NULL is fine.
 void authorize_run(struct authorize_plan *plan);
 // Whether it has failed, and what host_open is to answer then: KIND and TEXT, for free(). NULL is fine.

@@ -182,25 +182,25 @@ static void wait_for_udev(const struct authorize_act *act, struct udev_monitor *
 
 // ---- deeds
 
-static int authorize_interface(const struct authorize_act *act, const char *name)
+static int set_interface(const struct authorize_act *act, const char *name, bool authorized)
 {
     CLEANUP(cleanup_free) char *path = string_printf("%s/%s", act->syspath, name);
     CLEANUP(cleanup_close) int directory = sysfs_open(path);
-    unsigned long authorized;
-    int error = directory < 0 ? directory : sysfs_number(directory, "authorized", 10, 1, &authorized);
+    unsigned long before;
+    int error = directory < 0 ? directory : sysfs_number(directory, "authorized", 10, 1, &before);
 
-    if (error < 0 || authorized == 1)
+    if (error < 0 || before == authorized)
         return error;
-    return sysfs_write_in(directory, "authorized", "1");
+    return sysfs_write_in(directory, "authorized", authorized ? "1" : "0");
 }
 
-static enum authorize_end authorize_interfaces(struct authorize_act *act, enum authorize_end end)
+static enum authorize_end set_interfaces(struct authorize_act *act, bool authorized, enum authorize_end end)
 {
     CLEANUP(cleanup_directory) DIR *listing = opendir(act->syspath);
     const char *name;
 
     while (listing != NULL && (name = next_interface(act, listing)) != NULL) {
-        int error = authorize_interface(act, name);
+        int error = set_interface(act, name, authorized);
         if (error < 0)
             return fail(act, name, error);
     }
@@ -236,7 +236,7 @@ static enum authorize_end do_for_host(struct authorize_act *act, int directory, 
     if (!act->returned)
         return AUTHORIZE_AS_WAS;
     (void)stays_claimed(act);
-    end = authorize_interfaces(act, AUTHORIZE_DONE); // a run that was killed may have left them unauthorized
+    end = set_interfaces(act, true, AUTHORIZE_DONE); // a run that was killed may have left them unauthorized
     if (end == AUTHORIZE_DONE)
         bind_drivers(act);
     return end;
@@ -270,7 +270,7 @@ static enum authorize_end do_for_vm(struct authorize_act *act, int directory, bo
     enum authorize_end end;
 
     if (authorized)
-        return authorize_interfaces(act, AUTHORIZE_AS_WAS);
+        return set_interfaces(act, true, AUTHORIZE_AS_WAS);
     udev = udev_new();
     monitor = listen_to_interfaces(act, udev);
     lock = lock_bus(act->bus);
@@ -278,7 +278,7 @@ static enum authorize_end do_for_vm(struct authorize_act *act, int directory, bo
     (void)pthread_mutex_unlock(lock);
     if (end == AUTHORIZE_DONE && monitor != NULL)
         wait_for_udev(act, monitor);
-    return end == AUTHORIZE_DONE ? authorize_interfaces(act, end) : end;
+    return end == AUTHORIZE_DONE ? set_interfaces(act, true, end) : end;
 }
 
 // For free(), or NULL.
@@ -322,6 +322,8 @@ enum authorize_end authorize_act(struct authorize_act *act)
         return do_for_host(act, directory, authorized == 1);
     case AUTHORIZE_FOR_VM:
         return do_for_vm(act, directory, authorized == 1);
+    case AUTHORIZE_WITHHELD:
+        return authorized == 1 ? set_interfaces(act, false, AUTHORIZE_DONE) : AUTHORIZE_AS_WAS;
     case AUTHORIZE_NOBODY:
     default:
         return do_for_nobody(act, directory, authorized == 1);

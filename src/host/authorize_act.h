@@ -11,6 +11,7 @@ enum authorize_deed {
     AUTHORIZE_FOR_HOST, // its drivers are bound
     AUTHORIZE_FOR_VM,   // configured, and no driver is bound; of a device that is authorized nothing is changed
     AUTHORIZE_NOBODY,   // unauthorized; not while the host has claimed a disk of it, or has its network by it
+    AUTHORIZE_WITHHELD, // its interfaces unauthorized, which takes them from the VM that has them
 };
 
 enum authorize_end {

@@ -66,7 +66,7 @@ struct handover_job {
     struct access_paths access;
     char *bind_records, *access_records; // copies of theirs, for a thread may outlive the wing; NULL: no access
     struct device *device;               // a copy likewise
-    bool settle, to_host;
+    bool withhold, settle, to_host;
     struct bind_others others;            // settle, PCI
     char *besides;                        // opening, PCI: which others of its group were bound with it, or NULL
     bool again;                           // settle, PCI: not the first try
@@ -103,6 +103,13 @@ static enum host_open_kind pass_access(struct handover_job *job)
     free(job->result.text);
     job->result.text = steal_pointer(&why);
     return kind;
+}
+
+// The VM is asked next, whatever has come of this.
+static void withhold(struct handover_job *job)
+{
+    authorize_run(job->authorization);
+    job->result.kind = HOST_OPEN_READY;
 }
 
 // Makes the device ready for the VM, and says in the result how that went.
@@ -149,6 +156,8 @@ static void run(struct job *base)
 
     if (job->settle)
         take_back(job);
+    else if (job->withhold)
+        withhold(job);
     else if (job->result.kind != HOST_OPEN_IN_USE)
         make_ready(job);
 }
@@ -493,6 +502,21 @@ void handover_open(struct handover *handover, struct device *device, uint64_t se
     note_opening(handover, device, serial, !receiver->awaited);
     forget_late(handover, device->key);
     submit(job);
+}
+
+bool handover_withhold(struct handover *handover, struct device *device, uint64_t serial)
+{
+    struct authorize_plan *plan = handover->authorize != NULL ? authorize_withhold(handover->authorize, device) : NULL;
+    struct handover_job *job;
+
+    if (plan == NULL)
+        return false;
+    job = job_new(handover, device);
+    job->withhold = true;
+    job->serial = serial;
+    job->authorization = plan;
+    submit(job);
+    return true;
 }
 
 void handover_held(struct handover *handover, const struct device *device)

@@ -41,6 +41,8 @@ void handover_access(struct handover *handover, const struct access_paths *acces
 // As host_open. With REFUSAL, taken over, nothing is done, and the answer is HOST_OPEN_IN_USE.
 void handover_open(struct handover *handover, struct device *device, uint64_t serial,
                    const struct host_receiver *receiver, char *refusal);
+// As host_withhold.
+bool handover_withhold(struct handover *handover, struct device *device, uint64_t serial) CHECKED;
 // As host_held.
 void handover_held(struct handover *handover, const struct device *device);
 // As host_settle.

@@ -470,6 +470,11 @@ void host_open(struct host *host, struct device *device, uint64_t serial, const 
     handover_open(host->handover, device, serial, receiver, use);
 }
 
+bool host_withhold(struct host *host, struct device *device, uint64_t serial)
+{
+    return handover_withhold(host->handover, device, serial);
+}
+
 void host_held(struct host *host, const struct device *device)
 {
     handover_held(host->handover, device);

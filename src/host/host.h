@@ -30,7 +30,7 @@ struct host_callbacks {
     void (*present)(void *user, struct device *device, bool plugged);
     void (*gone)(void *user, const char *key, uint64_t instance);
     void (*scanned)(void *user); // the first scan is complete
-    // Answers host_open; FD belongs to the receiver, -1 unless HOST_OPENED.
+    // Answers host_open, and host_withhold with HOST_OPEN_READY; FD belongs to the receiver, -1 unless HOST_OPENED.
     void (*opened)(void *user, uint64_t serial, enum host_open_kind kind, int fd, const char *text);
 };
 
@@ -55,6 +55,9 @@ struct host_receiver {
 // Makes a device ready for a VM without blocking the loop: opens it (USB), binds it to vfio-pci (PCI), gives RECEIVER
 // access to its node (input, PCI), authorizes it. `opened` answers exactly once with SERIAL.
 void host_open(struct host *host, struct device *device, uint64_t serial, const struct host_receiver *receiver);
+// Before a VM is asked to let go of a device. False: there is nothing to do. True: its interfaces are taken from the
+// VM, so that no driver of the host gets them as it leaves, without blocking the loop; `opened` answers with SERIAL.
+bool host_withhold(struct host *host, struct device *device, uint64_t serial) CHECKED;
 // A VM has the device, perhaps since before our start: its IOMMU group does not go back to the host until it rests.
 void host_held(struct host *host, const struct device *device);
 // The device is in no VM now, nor on its way into one: takes back the access that was given. TO_HOST: it stays on the

@@ -2,8 +2,10 @@
 import concurrent.futures
 import itertools
 import json
+import os
 import pathlib
 import shutil
+import signal
 import tempfile
 
 import pytest
@@ -148,6 +150,46 @@ def test_f26_f31_a_vm_that_is_killed_gets_its_devices_back_and_no_other_is_touch
     bench.line("1-1\\): attached to vm1", count=2)
     assert len(other.order("log")) == before
     bench.end()
+
+
+def test_f38_a_vm_is_asked_for_a_device_only_when_the_host_has_withheld_it(bench):
+    gate = bench.directory / "gate"
+    os.mkfifo(gate)
+    with open(gate, "r+b", buffering=0) as pipe:  # a byte lets the host do one thing
+        bench.vm("vm1")
+        bench.devices.plug(usb_1_1="mouse", usb_2_1="third")
+        bench.ready("-a", "-d", VHOTPLUG_TEST_OPENING=str(gate))
+        pipe.write(b"1")
+        bench.line("1-1\\): attached to vm1")
+        write_config(bench.directory, usbPassthrough=[])
+        bench.daemon.process.send_signal(signal.SIGHUP)
+        bench.line("host: withholds usb:1-1")
+        assert bench.vms["vm1"].nodes() == [NUMBER["mouse"]] and bench.vms["vm1"].count("detach") == 0
+        pipe.write(b"1")
+        bench.wait("vm1")
+        # Given back to it, and taken again; it ends while the host is at it, and its successor is served as any other.
+        write_config(bench.directory)
+        bench.daemon.process.send_signal(signal.SIGHUP)
+        pipe.write(b"1")
+        bench.wait("vm1", "mouse")
+        write_config(bench.directory, usbPassthrough=[])
+        bench.daemon.process.send_signal(signal.SIGHUP)
+        bench.line("host: withholds usb:1-1", count=2)
+        bench.vms["vm1"].kill()
+        bench.line("^info vm1 is not running")
+        bench.vm("vm1")
+        bench.line("vm1 is starting", count=2)
+        pipe.write(b"1")
+        bench.line("^info vm1 answers", count=2)
+        write_config(bench.directory)
+        bench.daemon.process.send_signal(signal.SIGHUP)
+        pipe.write(b"1")
+        bench.wait("vm1", "mouse")
+        # One that is unplugged is not there to be withheld.
+        bench.devices.pull("usb_1_1")
+        bench.wait("vm1")
+        assert len(bench.daemon.matching("host: withholds")) == 2
+        bench.end()
 
 
 def test_f26_the_vm_restarts_while_the_daemon_is_down(bench):

@@ -72,6 +72,42 @@ static void test_f48_authorized_is_written_once_for_each_need(void **state)
     bench_expect_writes(bench, "");
 }
 
+// QEMU hands the interfaces to the host's drivers as it lets go, who are not to get them.
+static void test_f38_what_leaves_a_vm_is_withheld_from_the_drivers_first(void **state)
+{
+    struct bench *bench = *state;
+    CLEANUP(cleanup_device) struct device *device = bench_add_device(bench, "1-2", "4\n", false);
+
+    bench_start(bench, "{\"enable\": true}");
+    assert_null(authorize_withhold(bench->authorize, device)); // no VM has it
+    bench_open_for_vm(bench, device);
+    assert_true(bench_run(bench, authorize_withhold(bench->authorize, device)));
+    bench_expect_device(bench, "1-2", "1", "0");
+    bench_open_for_vm(bench, device); // it moves on to another VM
+    bench_expect_device(bench, "1-2", "1", "1");
+    bench_start(bench, "{\"enable\": true}"); // killed and started again, it knows still
+    assert_true(bench_run(bench, authorize_withhold(bench->authorize, device)));
+    bench_expect_device(bench, "1-2", "1", "0");
+    assert_true(bench_run(bench, authorize_settle(bench->authorize, device, false)));
+    bench_expect(bench, "devices/usb1/1-2/authorized", "0");
+    assert_null(authorize_withhold(bench->authorize, device));
+}
+
+static void test_what_was_withheld_and_is_the_hosts_gets_its_drivers(void **state)
+{
+    struct bench *bench = *state;
+    CLEANUP(cleanup_device) struct device *device = bench_add_device(bench, "1-2", "4\n", false);
+
+    bench_start(bench, "{\"enable\": true, \"hostAllow\": [{\"vendorId\": \"0627\"}]}");
+    bench_open_for_vm(bench, device);
+    assert_true(bench_run(bench, authorize_withhold(bench->authorize, device)));
+    assert_true(bench_run(bench, authorize_settle(bench->authorize, device, true)));
+    bench_expect_device(bench, "1-2", "1", "1");
+    bench_expect(bench, "bus/usb/drivers_probe", "1-2:1.0");
+    bench_start(bench, "{}");
+    assert_null(authorize_withhold(bench->authorize, device)); // off, it goes back by itself
+}
+
 static void test_a_device_that_comes_back_while_it_is_deauthorized(void **state)
 {
     struct bench *bench = *state;
@@ -426,10 +462,17 @@ static void test_it_is_authorized_before_it_is_opened_and_deauthorized_when_it_r
     while (kind == HOST_OPEN_REFUSED)
         assert_true(sd_event_run(loop, UINT64_MAX) >= 0);
     assert_int_equal(authorized_now(bench), 1);
+    kind = HOST_OPEN_REFUSED;
+    assert_true(handover_withhold(handover, device, 3));
+    while (kind == HOST_OPEN_REFUSED)
+        assert_true(sd_event_run(loop, UINT64_MAX) >= 0);
+    assert_int_equal(kind, HOST_OPEN_READY);
+    bench_expect_device(bench, "1-2", "1", "0");
     handover_settle(handover, device, false);
     while (has_plan(bench, device))
         assert_true(sd_event_run(loop, 1000) >= 0);
     assert_int_equal(authorized_now(bench), 0);
+    assert_false(handover_withhold(handover, device, 4));
     worker_free(worker);
     handover_free(handover);
     sd_event_unref(loop);
@@ -442,6 +485,8 @@ int main(void)
         TEST(test_f38_no_driver_is_bound_to_a_device_of_a_vm),
         TEST(test_an_interface_default_that_is_0_already_stays_so),
         TEST(test_f48_authorized_is_written_once_for_each_need),
+        TEST(test_f38_what_leaves_a_vm_is_withheld_from_the_drivers_first),
+        TEST(test_what_was_withheld_and_is_the_hosts_gets_its_drivers),
         TEST(test_a_device_that_comes_back_while_it_is_deauthorized),
         TEST(test_off_by_default_nothing_is_done),
         TEST(test_f37_hubs_and_what_the_host_may_have_are_authorized),

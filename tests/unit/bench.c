@@ -131,6 +131,8 @@ static void add_operation(struct bench *bench, const struct operation *operation
                     operation->bus_prefix, operation->root_bus ? " on the root bus" : "");
     else
         text_printf(&bench->log, "DETACH %s %s\n", operation->vm, operation->object);
+    if (operation->kind == OPERATION_DETACH)
+        bench->leaving = operation->device ? operation->device->instance : 0;
 }
 
 static void add_output(struct bench *bench, const struct output *output)

@@ -13,6 +13,7 @@ struct bench {
     struct text log;
     char vms[BENCH_VMS][8];
     uint64_t serials[BENCH_VMS]; // of the operation last sent to each
+    uint64_t leaving;            // instance of the device that the last DETACH named; 0: none
 };
 
 // A bench with vm1 and vm2 (qemu) and vm3 (crosvm), to which devices of vendor 1, 2 and 3 go.
