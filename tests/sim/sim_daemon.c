@@ -113,7 +113,8 @@ static void start_operation(struct sim *sim, const struct operation *operation)
     sim_say(sim, "operation %d to %s: %s%s", operation->kind, operation->vm, operation->object,
             operation->device ? operation->device->key : "");
     sim_check_operation(sim, vm, operation);
-    struct sim_wish *wish = sim_people_wish(sim, operation->device ? operation->device->instance : 0);
+    bool attach = operation->kind == OPERATION_ATTACH;
+    struct sim_wish *wish = sim_people_wish(sim, attach ? operation->device->instance : 0);
     if (wish)
         wish->tried = true;
     vm->busy = true;

@@ -182,7 +182,8 @@ static void run_zombie(struct sim *sim, struct sim_vm *vm)
 {
     const struct operation *operation = &vm->zombie_operation;
     sim_say(sim, "%s carries out what a killed daemon asked", vm->name);
-    const struct device *device = operation->device ? sim_present(sim, operation->device->instance) : NULL;
+    bool attach = operation->kind == OPERATION_ATTACH;
+    const struct device *device = attach ? sim_present(sim, operation->device->instance) : NULL;
     if (device && !device->host_use && (vm->count < vm->capacity || vm->vmm->type == VM_CROSVM))
         sim_vm_add(sim, vm, true, device);
     for (unsigned i = 0; operation->kind == OPERATION_DETACH && i < vm->count; i++)
