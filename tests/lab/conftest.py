@@ -8,12 +8,14 @@ import pytest
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
 import daemon as daemons
+import functions
 import gadget
 import image
 import inputs
 from crosvm import Crosvm
 from guest import PLACE, Guest
-from lab import Lab, LabError, wait_for
+from lab import USB_DEVICES, USBCORE, Lab, LabError, wait_for
+from person import Person
 
 
 def pytest_addoption(parser):
@@ -141,6 +143,35 @@ def bench(labs):
 @pytest.fixture
 def lab(bench):
     return bench.lab
+
+
+@pytest.fixture
+def person(bench):
+    return Person(bench)
+
+
+@pytest.fixture
+def host(bench):
+    """The lab host, with the kernel's switches for new USB devices as they were when the test is over."""
+    lab = bench.lab
+    before = lab.usb_switches()
+    assert set(before) == {"1", "-1"}, before
+    yield lab
+    for daemon in bench.daemons:
+        daemon.kill()
+    lab.run(f"for s in {USB_DEVICES}/usb*; do echo 1 > $s/authorized_default; echo 1 > $s/interface_authorized_default; done; "
+            f"echo -1 > {USBCORE}; for d in /sys/bus/serio/devices/*; do printf rescan > $d/drvctl; done; true")
+
+
+@pytest.fixture
+def slots(bench):
+    """The lab host without interrupt remapping passes PCI functions only when told to; the daemon loads vfio itself."""
+    bench.lab.run("mkdir -p /run/modprobe.d && echo options vfio_iommu_type1 allow_unsafe_interrupts=1 > /run/modprobe.d/lab.conf; "
+                  "echo 1 > /sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts || true")
+    yield bench.lab
+    for one in bench.daemons + bench.guests:  # before their devices go
+        one.kill()
+    functions.restore(bench.lab)
 
 
 @pytest.fixture(params=["installed", "qemu10"])

@@ -86,3 +86,12 @@ def configuration(guests, groups):
         "vms": [{"name": guest.name, "type": guest.type, "socket": guest.socket} for guest in guests],
         "general": {"statePath": f"{PLACE}/state", "api": {"unixSocket": f"{PLACE}/api.sock"}},
     }
+
+
+def access_records(lab):
+    """What daemons have written down of the rights that they gave on device nodes."""
+    return lab.text("cat /run/vhotplug/access/* 2>/dev/null || true")
+
+
+def access_taken_back(lab):
+    return wait_for("everything to be taken back", lambda: not access_records(lab), show=lambda: access_records(lab))

@@ -26,6 +26,10 @@ SLOTS = [word for number, port in enumerate(CARD_PORTS, 1)
     "-device", "e1000,bus=bridge,addr=1", "-device", "e1000,bus=bridge,addr=2"]
 
 
+USB_DEVICES = "/sys/bus/usb/devices"
+USBCORE = "/sys/module/usbcore/parameters/authorized_default"
+
+
 class Result:
     def __init__(self, status, raw):
         self.status, self.raw = status, raw
@@ -245,6 +249,10 @@ class Lab:
             {meanwhile}
             echo $address > /sys/bus/pci/drivers/xhci_hcd/bind
         done""")
+
+    def usb_switches(self):
+        """What becomes of new USB devices, on each bus and on buses that are yet to come."""
+        return self.text(f"cat {USB_DEVICES}/usb*/authorized_default {USBCORE}").split()
 
     def objects(self):
         return {item["name"] for item in self.monitor.command("qom-list", path="/machine/peripheral")}

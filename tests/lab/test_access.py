@@ -1,11 +1,10 @@
 # VMs whose QEMU runs as nobody: what they get, and that no right on any node is left to them.
 import pytest
-from daemon import PLACE, mouse_rule
+from daemon import PLACE, access_records, access_taken_back, mouse_rule
 from functions import Card
 from guest import CONTROLLER
 from inputs import Input, ports
 from lab import wait_for
-from test_pci import slots  # noqa: F401: a fixture
 
 NOBODY = 65534
 
@@ -30,15 +29,11 @@ def has_right(lab, node):
 
 def wait_rights(lab, node, expected):
     wait_for(f"the rights on {node} to be {expected}", lambda: rights(lab, node) == expected,
-             show=lambda: f"{rights(lab, node)}\n{records(lab)}")
-
-
-def records(lab):
-    return lab.text("cat /run/vhotplug/access/* 2>/dev/null || true")
+             show=lambda: f"{rights(lab, node)}\n{access_records(lab)}")
 
 
 def wait_given(lab, node):
-    wait_for(f"the right on {node}", lambda: has_right(lab, node), show=lambda: f"{rights(lab, node)}\n{records(lab)}")
+    wait_for(f"the right on {node}", lambda: has_right(lab, node), show=lambda: f"{rights(lab, node)}\n{access_records(lab)}")
 
 
 def wait_input(guest):
@@ -48,14 +43,10 @@ def wait_input(guest):
 def nobody_has_nothing(lab):
     """No node at all has an entry for anybody, and nothing is written down."""
     assert lab.text("getfacl -Rspn /dev 2>/dev/null | grep -B3 '^user:[0-9]' || true") == ""
-    assert records(lab) == ""
+    assert access_records(lab) == ""
 
 
-def settled(lab):
-    return wait_for("everything to be taken back", lambda: not records(lab), show=lambda: records(lab))
-
-
-def test_f39_f23_a_qemu_of_nobody_gets_usb_input_and_pci_and_has_no_right_afterwards(bench, slots):  # noqa: F811
+def test_f39_f23_a_qemu_of_nobody_gets_usb_input_and_pci_and_has_no_right_afterwards(bench, slots):
     lab = bench.lab
     lab.run("chmod 666 /dev/kvm")
     card, keyboard = Card(slots, "port1"), Input(lab, "keyboard", "lab keys")
@@ -81,7 +72,7 @@ def test_f39_f23_a_qemu_of_nobody_gets_usb_input_and_pci_and_has_no_right_afterw
     guest.wait_functions()
     wait_rights(lab, keyboard.node, before)
     card.wait_driver("e1000e")
-    settled(lab)
+    access_taken_back(lab)
     nobody_has_nothing(lab)
 
 
@@ -95,11 +86,11 @@ def test_f39_rights_end_with_the_vm_and_come_with_each_plug(bench):
     assert has_right(lab, keyboard.node)
     # The VM has no OS that would let go of the first one, but there is a port for the second.
     keyboard.remove()
-    settled(lab)
+    access_taken_back(lab)
     keyboard = Input(lab, "keyboard", "lab keys")
     wait_given(lab, keyboard.node)
     guest.kill()
-    settled(lab)
+    access_taken_back(lab)
     nobody_has_nothing(lab)
     guest.start()
     wait_input(guest)
@@ -126,7 +117,7 @@ def test_f39_a_killed_daemon_leaves_no_right_to_a_vm_that_has_ended(bench):
     assert has_right(lab, keyboard.node)
     daemon.start()
     wait_rights(lab, keyboard.node, before)
-    settled(lab)
+    access_taken_back(lab)
     nobody_has_nothing(lab)
 
 
@@ -141,7 +132,7 @@ def test_f39_killed_while_the_right_is_given_nothing_is_left(bench, when):
     if when == "before":  # it is written down, and not done yet
         daemon.start(f"strace -f -qq -o {PLACE}/trace -e trace=setxattr -e inject=setxattr:signal=KILL:when=1")
         wait_for("the daemon to die", lambda: not daemon.running(), show=daemon.log)
-        assert records(lab) and not has_right(lab, keyboard.node)
+        assert access_records(lab) and not has_right(lab, keyboard.node)
     else:
         daemon.start()
         lab.run(f"while ! getfacl -cpn {keyboard.node} | grep -q ^user:{NOBODY}:rw-; do :; done; kill -KILL {daemon.pid}")
@@ -149,7 +140,7 @@ def test_f39_killed_while_the_right_is_given_nothing_is_left(bench, when):
     daemon.kill()
     daemon.start()
     wait_rights(lab, keyboard.node, before)
-    settled(lab)
+    access_taken_back(lab)
     nobody_has_nothing(lab)
 
 

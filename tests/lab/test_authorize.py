@@ -3,30 +3,11 @@ import re
 
 import pytest
 from daemon import PLACE, configuration, mouse_rule
-from lab import wait_for
+from lab import USB_DEVICES, USBCORE, wait_for
 
-DEVICES = "/sys/bus/usb/devices"
-USBCORE = "/sys/module/usbcore/parameters/authorized_default"
 KEYBOARD = {"interfaceClass": 3, "interfaceProtocol": 1}
 STORAGE = {"interfaceClass": 8}
 MOUSE = mouse_rule()
-
-
-def switches(lab):
-    return lab.text(f"cat {DEVICES}/usb*/authorized_default {USBCORE}").split()
-
-
-@pytest.fixture
-def host(bench):
-    """The lab host, with the kernel's switches as they were when the test is over."""
-    lab = bench.lab
-    before = switches(lab)
-    assert set(before) == {"1", "-1"}, before
-    yield lab
-    for daemon in bench.daemons:
-        daemon.kill()
-    lab.run(f"for s in {DEVICES}/usb*; do echo 1 > $s/authorized_default; echo 1 > $s/interface_authorized_default; done; "
-            f"echo -1 > {USBCORE}; for d in /sys/bus/serio/devices/*; do printf rescan > $d/drvctl; done; true")
 
 
 def authorizing(guests, groups, *host_allow, **more):
@@ -34,7 +15,7 @@ def authorizing(guests, groups, *host_allow, **more):
 
 
 def authorized(lab, place):
-    return lab.text(f"cat {DEVICES}/{place}/authorized").strip()
+    return lab.text(f"cat {USB_DEVICES}/{place}/authorized").strip()
 
 
 def wait_authorized(lab, place, value):
@@ -44,7 +25,7 @@ def wait_authorized(lab, place, value):
 
 def drivers(lab, place):
     """Of its interfaces; usbfs is that of a VM."""
-    links = lab.run(f"readlink {DEVICES}/{place}/{place}:*/driver", check=False).text.split()
+    links = lab.run(f"readlink {USB_DEVICES}/{place}/{place}:*/driver", check=False).text.split()
     return sorted({link.rsplit("/", 1)[1] for link in links})
 
 
@@ -66,7 +47,7 @@ class KernelLog:
 
 def closed(daemon, lab):
     """Until the daemon has closed the buses and looked at all there is."""
-    wait_for("the buses to be closed", lambda: set(switches(lab)) == {"0"}, show=daemon.log)
+    wait_for("the buses to be closed", lambda: set(lab.usb_switches()) == {"0"}, show=daemon.log)
 
 
 def test_f38_a_keyboard_for_a_guest_never_is_the_hosts(bench, host):
@@ -138,7 +119,7 @@ def test_f36_killed_stopped_and_started_again_the_bits_stay(bench, host):
     host.wait_driver("1-4")
     for end in daemon.kill, daemon.stop, daemon.kill:
         end()
-        assert set(switches(host)) == {"0"}
+        assert set(host.usb_switches()) == {"0"}
         kernel, mark = KernelLog(host), daemon.mark()
         daemon.start()
         daemon.wait_log(r"1-3.*: attached to vm1", mark)
@@ -156,7 +137,7 @@ def test_f36_killed_stopped_and_started_again_the_bits_stay(bench, host):
     # Turned off, all is the host's again.
     daemon.configure(configuration([guest], [("vm1", [STORAGE])]))
     daemon.signal("HUP")
-    wait_for("the switches to be put back", lambda: set(switches(host)) == {"1", "-1"}, show=daemon.log)
+    wait_for("the switches to be put back", lambda: set(host.usb_switches()) == {"1", "-1"}, show=daemon.log)
     for place in "1-3", "1-7":
         wait_authorized(host, place, "1")
         host.wait_driver(place)
@@ -165,20 +146,20 @@ def test_f36_killed_stopped_and_started_again_the_bits_stay(bench, host):
 
 
 def real_path(lab, path):
-    return lab.text(f"cd {DEVICES}; echo $(readlink -f $(dirname {path}))/$(basename {path})").strip()
+    return lab.text(f"cd {USB_DEVICES}; echo $(readlink -f $(dirname {path}))/$(basename {path})").strip()
 
 
 @pytest.mark.long
 def test_f36_killed_before_each_step_of_an_authorization(bench, host):
     guest = bench.guest()
-    host.run(f"echo 0 > {DEVICES}/usb1/authorized_default")
+    host.run(f"echo 0 > {USB_DEVICES}/usb1/authorized_default")
     host.plug("mouse", "usb-mouse", 3)
     daemon = bench.daemon(authorizing([guest], [("vm1", [MOUSE])]), start=False)
     parent = real_path(host, "1-3/authorized").rsplit("/", 1)[0]
     held = real_path(host, "usb1/interface_authorized_default")
     for path, number in [(real_path(host, "usb1/authorized_default"), 1), (held, 1), (f"{parent}/authorized", 1), (held, 2),
                          (f"{parent}/1-3:1.0/authorized", 1)]:
-        host.run(f"echo 1 > {DEVICES}/usb1/authorized_default; echo 0 > {DEVICES}/1-3/authorized; echo -1 > {USBCORE}")
+        host.run(f"echo 1 > {USB_DEVICES}/usb1/authorized_default; echo 0 > {USB_DEVICES}/1-3/authorized; echo -1 > {USBCORE}")
         daemon.forget()
         daemon.start(f"strace -f -qq -o {PLACE}/trace -P {path} -e trace=write -e inject=write:signal=KILL:when={number}")
         wait_for(f"the daemon to die before write {number} to {path}", lambda: not daemon.running(), show=daemon.log)
@@ -188,7 +169,7 @@ def test_f36_killed_before_each_step_of_an_authorization(bench, host):
         daemon.wait_log(r"1-3.*: attached to vm1", mark)
         assert guest.places() == ["1-3"] and authorized(host, "1-3") == "1" and drivers(host, "1-3") == [], path
         assert host.text(f"cat {held} {parent}/1-3:1.0/authorized").split() == ["1", "1"], path
-        assert set(switches(host)) == {"0"}, path
+        assert set(host.usb_switches()) == {"0"}, path
         daemon.kill()
         for name in guest.devices():
             guest.qmp('{"execute": "device_del", "arguments": {"id": "%s"}}' % name)
@@ -213,7 +194,7 @@ def test_f36_f37_what_nothing_names_is_deauthorized_once_and_never_the_last_keyb
                     r'\{"vendorId": "0627", "productId": "0001"\} in usbAuthorization\.hostAllow')
     host.wait_driver("1-4")
     # A person has another opinion, and a restart leaves it at that.
-    host.run(f"echo 1 > {DEVICES}/1-3/authorized")
+    host.run(f"echo 1 > {USB_DEVICES}/1-3/authorized")
     host.wait_driver("1-3")
     mark = daemon.mark()
     daemon.kill()
@@ -233,8 +214,8 @@ def test_a_bus_that_appears_is_closed_before_its_devices_are_seen(bench, host):
     assert authorized(host, "1-3") == "0"
     host.reset_controller()
     host.wait_usb("1-3")
-    assert authorized(host, "1-3") == "0" and set(switches(host)) == {"0"}
+    assert authorized(host, "1-3") == "0" and set(host.usb_switches()) == {"0"}
     daemon.configure(configuration([], [("vm1", [MOUSE])]) | {"vms": [{"name": "vm1", "type": "qemu", "socket": "/tmp/vms/vm1.qmp"}]})
     daemon.signal("HUP")
-    wait_for("the switches to be put back", lambda: set(switches(host)) == {"1", "-1"}, show=daemon.log)
+    wait_for("the switches to be put back", lambda: set(host.usb_switches()) == {"1", "-1"}, show=daemon.log)
     host.wait_driver("1-3")

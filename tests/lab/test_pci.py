@@ -8,9 +8,8 @@ from daemon import PLACE
 from functions import Card
 from inputs import ports
 from lab import wait_for
-from test_operator import Person
+from person import SOCKET, STATE
 
-SOCKET, STATE = f"{PLACE}/api.sock", f"{PLACE}/state"
 RECORDS = "/run/vhotplug/pci"
 # What the guest's own driver says when it has a card.
 SEEN = r"e1000e \S+ eth\d: Intel"
@@ -24,22 +23,6 @@ def configuration(guests, groups):
 
 def group(vm, *functions, **more):
     return {"targetVm": vm, "allow": [{"address": function.address} for function in functions], **more}
-
-
-@pytest.fixture
-def slots(bench):
-    """The lab host without interrupt remapping passes PCI functions only when told to; the daemon loads vfio itself."""
-    bench.lab.run("mkdir -p /run/modprobe.d && echo options vfio_iommu_type1 allow_unsafe_interrupts=1 > /run/modprobe.d/lab.conf; "
-                  "echo 1 > /sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts || true")
-    yield bench.lab
-    for one in bench.daemons + bench.guests:  # before their devices go
-        one.kill()
-    functions.restore(bench.lab)
-
-
-@pytest.fixture
-def person(bench):
-    return Person(bench)
 
 
 def said_of(lab, function):

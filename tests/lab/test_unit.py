@@ -5,14 +5,10 @@ import re
 import subprocess
 
 import pytest
-from daemon import PLACE
+from daemon import PLACE, access_taken_back, configuration, mouse_rule
 from functions import Card
 from guest import CONTROLLER
 from inputs import Input, ports
-from lab import wait_for
-from test_access import configuration, settled
-from test_authorize import host  # noqa: F401: a fixture
-from test_pci import slots  # noqa: F401: a fixture
 
 pytestmark = pytest.mark.long
 HERE = pathlib.Path(__file__).resolve().parent
@@ -65,40 +61,64 @@ def status(lab, pid):
     return dict(re.findall(r"^(\w+):\s*(.*)$", lab.text(f"cat /proc/{pid}/status"), re.M))
 
 
-def everything(guest, card, **general):
-    config = configuration(guest, [card], **general)
+KEYBOARD = {"interfaceClass": 3, "interfaceProtocol": 1}
+
+
+def everything(guest, crosvm, card, other):
+    """All kinds of devices for the QEMU, USB keyboards for the crosvm, and a card for a VM that is yet to be started."""
+    config = configuration([guest, crosvm], [(guest.name, [mouse_rule()]), (crosvm.name, [KEYBOARD])])
+    config["vms"].append({"name": "vm3", "type": "qemu", "socket": f"{PLACE}/vm3.qmp"})
+    config["evdevPassthrough"] = [{"targetVm": guest.name, "allow": [{"name": "lab .*"}]}]
+    config["pciPassthrough"] = [{"targetVm": name, "allow": [{"address": function.address}]}
+                                for name, function in ((guest.name, card), ("vm3", other))]
     config["usbAuthorization"] = {"enable": True, "hostAllow": [{"vendorId": "46f4"}]}
     return config
 
 
-def test_every_kind_of_device_under_the_rights_of_the_unit(bench, slots, host):  # noqa: F811
+def test_every_kind_of_device_under_the_rights_of_the_unit(bench, slots, host, person):
     lab = bench.lab
-    card, keyboard = Card(slots, "port1"), Input(lab, "keyboard", "lab keys")
-    guest = bench.guest(nobody=True, controller=[*CONTROLLER, *ports("rp1", "rp2")])
+    card, other, keyboard = Card(slots, "port1"), Card(slots, "port2"), Input(lab, "keyboard", "lab keys")
+    guest, crosvm = bench.guest(nobody=True, controller=[*CONTROLLER, *ports("rp1", "rp2")]), bench.crosvm("vm2")
     lab.run(f"prlimit -p {guest.pid()} --memlock=unlimited:unlimited")
-    config = everything(guest, card)
+    config = everything(guest, crosvm, card, other)
     daemon = bench.daemon(config, start=False)
     daemon.start(prefix(lab))
     daemon.wait_log("lab keys .*: attached to vm1")
     daemon.wait_log(f"{card.address}.*: attached to vm1")
     shown = status(lab, daemon.pid)
     assert shown["Seccomp"] == "2" and shown["NoNewPrivs"] == "1" and int(shown["CapEff"], 16).bit_count() == 3, shown
-    # A device that is authorized for the VM only, and a disk of the host's.
+    # A device that is authorized for the VM only, one for the crosvm, and a disk of the host's.
     lab.plug("mouse", "usb-mouse", 3)
+    lab.plug("keys", "usb-kbd", 4)
     lab.plug("disk", "usb-storage", 2)
     daemon.wait_log("1-3.*: attached to vm1")
     guest.wait_count(1)
+    crosvm.wait_ports({1: "1-4"})
     lab.wait_driver("2-2")
+    # What a person asks for, with what is kept on disk; and what a VM is started with.
+    person.does("detach", "1-3")
+    guest.wait_count(0)
+    person.does("attach", "1-3")
+    guest.wait_count(1)
+    person.does("suspend", "vm2")
+    crosvm.wait_ports({})
+    person.does("resume", "vm2")
+    crosvm.wait_ports({1: "1-4"})
+    assert f"host={other.address}" in person.classic("vmm", "args", "--vm", "vm3", "--qemu-bus-prefix", "rp")
+    assert other.driver() == "vfio-pci"
     # A start that finds all of that, and a reload that gives everything back.
     daemon.kill()
     mark = daemon.mark()
     daemon.start(prefix(lab))
     daemon.wait_log(f"{card.address}.*: attached to vm1", mark)
+    daemon.wait_log(r"1-4\): attached to vm2", mark)
     guest.kill()
     daemon.configure(config | {"usbPassthrough": [], "evdevPassthrough": [], "pciPassthrough": []})
     daemon.signal("HUP")
+    crosvm.wait_ports({})
     card.wait_driver("e1000e")
-    settled(lab)
+    other.wait_driver("e1000e")
+    access_taken_back(lab)
     assert not re.search("not permitted|Read-only|Permission denied", daemon.log()), daemon.log()
     keyboard.remove()
 
