@@ -24,6 +24,9 @@
 // The API's clients have each one, besides those of devices and VMs.
 #define FILES_WANTED 8192
 
+// What the manager of services could not be told, and what failed in the loop itself, is tried so often in a row.
+#define TRIES 8
+
 // What could not be saved is tried again after that time, in µs.
 #define SAVE_AGAIN (5 * UINT64_C(1000000))
 
@@ -109,6 +112,12 @@ static struct config *load_config(struct daemon *daemon, struct text *errors)
         log_info(daemon->log, "%s: %s", file, summary);
     }
     return config;
+}
+
+static void tell_manager(const char *news)
+{
+    for (int i = 0; i < TRIES && sd_notify(0, news) < 0; i++)
+        ;
 }
 
 static bool keep_vm(void *user, const char *vm)
@@ -214,7 +223,7 @@ static int on_end(sd_event_source *source, const struct signalfd_siginfo *info, 
     bool again = daemon->ending;
     daemon->ending = true;
     daemon->last = daemon->saving.decided;
-    (void)sd_notify(0, "STOPPING=1");
+    tell_manager("STOPPING=1");
     if (!again)
         start_saving(daemon);
     return again || !daemon->saving.running ? sd_event_exit(daemon->loop, 0) : 0;
@@ -265,13 +274,14 @@ static char *reload(void *user)
     CLEANUP(text_clear) struct text errors = {0};
     uint64_t now = 0; // on the clock that systemd asks for
     (void)sd_event_now(daemon->loop, CLOCK_MONOTONIC, &now);
-    (void)sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%" PRIu64, now);
+    CLEANUP(cleanup_free) char *news = string_printf("RELOADING=1\nMONOTONIC_USEC=%" PRIu64, now);
+    tell_manager(news);
     struct config *config = load_config(daemon, &errors);
     if (config)
         use_config(daemon, config);
     else
         log_error(daemon->log, "%s: not reloaded, the running configuration stays", daemon->settings->config_file);
-    (void)sd_notify(0, "READY=1");
+    tell_manager("READY=1");
     return config ? NULL : text_take(&errors);
 }
 
@@ -443,10 +453,12 @@ static void start_operation(struct daemon *daemon, struct operation *operation)
     *opening = (struct opening){*operation, daemon->openings};
     *operation = (struct operation){0};
     daemon->openings = opening;
+    vmms_expect(daemon->vmms, opening->operation.vm);
     if (!attach)
         return;
     struct host_receiver receiver = {0};
     receiver.known = vmms_process(daemon->vmms, opening->operation.vm, &receiver.process, &receiver.user);
+    receiver.takes_functions = vmms_takes_functions(daemon->vmms, opening->operation.vm);
     host_open(daemon->host, opening->operation.device, opening->operation.serial, &receiver);
 }
 
@@ -547,6 +559,8 @@ static int start_loop(struct daemon *daemon)
         (status = sd_event_add_signal(loop, &daemon->reload, SIGHUP | SD_EVENT_SIGNAL_PROCMASK, on_reload, daemon)) <
             0 ||
         (status = sd_event_add_post(loop, &daemon->pump, on_pump, daemon)) < 0 ||
+        // Before what else is due: a VM's connection is given back if nothing follows at once.
+        (status = sd_event_source_set_priority(daemon->pump, SD_EVENT_PRIORITY_NORMAL - 1)) < 0 ||
         (status = sd_event_add_time(loop, &daemon->timer, CLOCK_BOOTTIME, 0, 1000, on_deadline, daemon)) < 0 ||
         (status = sd_event_add_time(loop, &daemon->save, CLOCK_BOOTTIME, 0, 1000, on_save, daemon)) < 0 ||
         (status = sd_event_source_set_enabled(daemon->save, SD_EVENT_OFF)) < 0 ||
@@ -593,6 +607,7 @@ static int start_wings(struct daemon *daemon)
         (status = vmms_new(&daemon->vmms, daemon->loop, daemon->log, &vmms_callbacks, daemon)) < 0 ||
         (status = api_new(&daemon->api, daemon->loop, daemon->log, daemon->reconcile, &api_callbacks, daemon)) < 0)
         return status;
+    vmms_offer_iommu(daemon->vmms, "/dev/iommu");
     daemon->memory_file = host_runtime_path("memory.json");
     remember(daemon);
     reconcile_configure(daemon->reconcile, daemon->config, monotonic(daemon));
@@ -623,6 +638,17 @@ static void daemon_clear(struct daemon *daemon)
     sd_event_unref(daemon->loop);
 }
 
+// Until it is told to end. What is due stays due when a turn fails, so the next one does it.
+static int run_loop(sd_event *loop)
+{
+    int status = 0;
+    for (int failed = 0; failed < TRIES && sd_event_get_state(loop) != SD_EVENT_FINISHED;) {
+        status = sd_event_run(loop, UINT64_MAX);
+        failed = status < 0 ? failed + 1 : 0;
+    }
+    return status;
+}
+
 int daemon_run(const struct daemon_settings *settings, struct log *log)
 {
     CLEANUP(daemon_clear) struct daemon daemon = {.settings = settings, .log = log};
@@ -636,8 +662,8 @@ int daemon_run(const struct daemon_settings *settings, struct log *log)
         log_error(log, "vhotplug cannot start: %s", strerror(-status));
         return EXIT_FAILURE;
     }
-    (void)sd_notify(0, "READY=1");
-    status = sd_event_loop(daemon.loop);
+    tell_manager("READY=1");
+    status = run_loop(daemon.loop);
     if (status < 0) {
         log_error(log, "the event loop failed: %s", strerror(-status));
         return EXIT_FAILURE;

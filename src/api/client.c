@@ -135,8 +135,9 @@ static void client_arm(struct client *client)
     if (serve && !line && !client->ended)
         events |= EPOLLIN;
     // One that has hung up while its answer waits would wake us for ever: it is looked at again later.
-    (void)sd_event_source_set_io_events(client->io, events);
-    (void)sd_event_source_set_enabled(client->io, events ? SD_EVENT_ON : SD_EVENT_OFF);
+    if (sd_event_source_set_io_events(client->io, events) < 0 ||
+        sd_event_source_set_enabled(client->io, events ? SD_EVENT_ON : SD_EVENT_OFF) < 0)
+        lose(client); // nothing would ever be heard of it again
 }
 
 // ---- out
@@ -442,7 +443,7 @@ static void set_limits(struct clients *clients)
     struct rlimit limit;
     size_t quarter = SIZE_MAX;
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY)
-        quarter = limit.rlim_cur / 4;
+        quarter = (size_t)(limit.rlim_cur / 4);
     clients->trusted_max = quarter < TRUSTED_MAX ? quarter : TRUSTED_MAX;
     clients->others_max = quarter < OTHERS_MAX ? quarter : OTHERS_MAX;
 }
@@ -465,8 +466,10 @@ void clients_free(struct clients *clients)
 {
     if (!clients)
         return;
-    while (clients->first)
-        client_free(clients->first);
+    for (struct client *client = clients->first, *next; client; client = next) {
+        next = client->next;
+        client_free(client);
+    }
     sd_event_source_disable_unref(clients->reaper);
     free(clients);
 }

@@ -180,7 +180,8 @@ static char *read_number(struct json_object *request, const char *name, unsigned
     const char *text = json_member_string(request, name);
     uint64_t value;
     if (text ? string_to_number(text, 10, UINT16_MAX, number)
-             : json_member_uint64(request, name, &value) && value <= UINT16_MAX && (*number = value, true))
+             : json_member_uint64(request, name, &value) && value <= UINT16_MAX &&
+                   (*number = (unsigned long)value, true))
         return NULL;
     return string_printf("%s must be a number from 0 to %u", name, UINT16_MAX);
 }

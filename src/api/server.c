@@ -43,12 +43,19 @@ struct server {
 
 // ---- who comes
 
-static bool get_peer(enum client_kind kind, int fd, const struct sockaddr_storage *from, struct client_peer *peer,
-                     char **address)
+union sender {
+    struct sockaddr any;
+    struct sockaddr_vm vsock;
+    struct sockaddr_in four;
+    struct sockaddr_in6 six;
+    struct sockaddr_storage room; // for the longest
+};
+
+static bool get_peer(enum client_kind kind, int fd, const union sender *from, struct client_peer *peer, char **address)
 {
     *peer = (struct client_peer){.kind = kind};
     if (kind == CLIENT_VSOCK) {
-        peer->cid = ((const struct sockaddr_vm *)from)->svm_cid;
+        peer->cid = from->vsock.svm_cid;
     } else if (kind == CLIENT_UNIX) {
         struct ucred who;
         socklen_t length = sizeof who;
@@ -58,11 +65,11 @@ static bool get_peer(enum client_kind kind, int fd, const struct sockaddr_storag
         peer->pid = who.pid;
     } else {
         char text[INET6_ADDRSTRLEN] = "?";
-        const struct sockaddr_in *four = (const struct sockaddr_in *)from;
-        const struct sockaddr_in6 *six = (const struct sockaddr_in6 *)from;
-        bool is_six = from->ss_family == AF_INET6;
-        (void)inet_ntop(from->ss_family, is_six ? (const void *)&six->sin6_addr : &four->sin_addr, text, sizeof text);
-        *address = string_printf(is_six ? "[%s]:%u" : "%s:%u", text, ntohs(is_six ? six->sin6_port : four->sin_port));
+        bool is_six = from->any.sa_family == AF_INET6;
+        const void *number = is_six ? (const void *)&from->six.sin6_addr : &from->four.sin_addr;
+        (void)inet_ntop(from->any.sa_family, number, text, sizeof text);
+        *address = string_printf(is_six ? "[%s]:%u" : "%s:%u", text,
+                                 ntohs(is_six ? from->six.sin6_port : from->four.sin_port));
         peer->address = *address;
     }
     return true;
@@ -97,7 +104,7 @@ static void say_refused(struct way *way, const struct client_peer *peer, const c
         log_warning(way->server->log, "API: a guest with CID %u may not connect: %s", peer->cid, why);
 }
 
-static void welcome(struct way *way, int fd, const struct sockaddr_storage *from)
+static void welcome(struct way *way, int fd, const union sender *from)
 {
     CLEANUP(cleanup_close) int owned = fd;
     CLEANUP(cleanup_free) char *address = NULL;
@@ -125,6 +132,7 @@ static bool send_away(struct way *way)
     say_full(way, "too many files are open");
     if (server->spare >= 0)
         close(steal_fd(&server->spare));
+    // cppcheck-suppress nullPointer ; who it was is not asked
     CLEANUP(cleanup_close) int fd = accept4(way->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     bool done = fd >= 0 || !is_full(errno);
     if (fd >= 0)
@@ -157,9 +165,10 @@ static int on_come(sd_event_source *source, int listening, uint32_t events, void
     (void)source, (void)events;
     struct way *way = user;
     for (int turn = 0; turn < ACCEPT_A_TURN; turn++) {
-        struct sockaddr_storage from = {0};
+        union sender from;
+        memset(&from, 0, sizeof from);
         socklen_t length = sizeof from;
-        int fd = accept4(listening, (struct sockaddr *)&from, &length, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        int fd = accept4(listening, &from.any, &length, SOCK_CLOEXEC | SOCK_NONBLOCK);
         bool full = fd < 0 && is_full(errno);
         if (fd >= 0)
             welcome(way, fd, &from);

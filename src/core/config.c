@@ -242,8 +242,10 @@ static void check_list(const struct config *config, const struct group_list *lis
     for (size_t i = 0; i < list->count; i++) {
         const struct group *group = &list->groups[i];
         bool qemu = false;
-        for (size_t j = 0; j < group->vm_count && !group->disabled; j++) {
+        for (size_t j = 0; j < group->vm_count; j++) {
             const struct vm_config *vm = config_vm(config, group->vms[j]);
+            if (!vm || group->disabled)
+                continue;
             check_vm_type(config, group, vm, kind, report);
             qemu = qemu || vm->type == VM_QEMU;
         }

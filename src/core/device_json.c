@@ -690,7 +690,7 @@ struct device *device_from_json(struct json_object *value, char **error)
     CLEANUP(draft_clear) struct draft draft = {0};
     struct reader reader = {.file = "", .report = &report, .value = value};
     read_device(&reader, &draft);
-    if (report.errors.count > 0) {
+    if (report.errors.count > 0 || !draft.device) {
         *error = complaints(&report.errors);
         return NULL;
     }

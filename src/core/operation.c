@@ -62,12 +62,13 @@ bool object_parse(const char *name, uint64_t *instance)
             return true;
         fields[count++] = part;
     }
-    unsigned long bus, address, number, serial;
+    unsigned long bus, address;
+    uint64_t number, serial;
     bool kind = count == 6 &&
                 (strcmp(fields[1], "usb") == 0 || strcmp(fields[1], "input") == 0 || strcmp(fields[1], "pci") == 0);
     if (kind && string_to_number(fields[2], 10, UINT32_MAX, &bus) &&
-        string_to_number(fields[3], 10, UINT32_MAX, &address) && string_to_number(fields[4], 16, UINT64_MAX, &number) &&
-        string_to_number(fields[5], 16, UINT64_MAX, &serial))
+        string_to_number(fields[3], 10, UINT32_MAX, &address) && string_to_uint64(fields[4], 16, UINT64_MAX, &number) &&
+        string_to_uint64(fields[5], 16, UINT64_MAX, &serial))
         *instance = number;
     return true;
 }

@@ -20,6 +20,7 @@ struct operation {
     struct device *device; // ATTACH; DETACH of one that is there and shall leave: a reference of its own; else NULL
     char object[OBJECT_NAME_MAX]; // DETACH: the object as the VM listed it
     char bus_prefix[VM_NAME_MAX]; // ATTACH of input: the ports to use, "" for any
+    char spared[VM_NAME_MAX];     // ATTACH to any port: those of this name and a number come last; "" for none
     bool root_bus;                // ATTACH of PCI: on the machine's own bus, as its group asks
 };
 

@@ -227,10 +227,14 @@ static void decide_group(const struct config *config, const struct device *devic
             return;
         }
     }
-    for (size_t i = 1; i < count && verdict->kind == VERDICT_ALLOWED; i++) {
+    if (verdict->kind != VERDICT_ALLOWED)
+        return;
+    for (size_t i = 1; i < count; i++) {
         char *reason = hindrance(members, &members[i]);
-        if (reason)
+        if (reason) {
             refuse(verdict, VERDICT_SHARED, reason);
+            return;
+        }
     }
 }
 

@@ -89,7 +89,7 @@ static size_t least_of(size_t a, size_t b, size_t c)
 
 static char lower(char byte)
 {
-    return byte >= 'A' && byte <= 'Z' ? (char)(byte - 'A' + 'a') : byte;
+    return (char)(byte >= 'A' && byte <= 'Z' ? byte - 'A' + 'a' : byte);
 }
 
 // How many letters to insert, delete or change to make A into B; case costs nothing.

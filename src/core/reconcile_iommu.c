@@ -51,6 +51,8 @@ static bool judge_member(const struct reconcile *reconcile, struct device_record
 
 bool device_record_judge_group(const struct reconcile *reconcile, struct device_record *record)
 {
+    if (record->device->kind != DEVICE_PCI) // others have no group, and are many: not each against each
+        return false;
     if (judge_vms(reconcile, record))
         return true;
     bool judged = true; // those before it in the list have been, this time

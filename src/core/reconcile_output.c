@@ -105,7 +105,7 @@ char *reconcile_saying_text(const struct saying *saying)
     const struct phrase *phrase = &phrases[saying->why];
     struct text text = {0};
     text_add(&text, phrase->before);
-    if (phrase->names_vm)
+    if (phrase->names_vm && saying->vm)
         text_add_safe(&text, saying->vm->name, VM_NAME_MAX);
     text_add(&text, phrase->after);
     if (phrase->has_text)

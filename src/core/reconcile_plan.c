@@ -147,16 +147,34 @@ void reconcile_settle(struct reconcile *reconcile, uint64_t now)
     reconcile->memory_now = reconcile_memory_digest(reconcile);
 }
 
-static void issue_attach(struct vm_record *vm, struct operation *operation)
+// The ports of VM that a group of its input devices names, for those which cannot use others; NULL: none.
+static const char *find_spared(const struct config *config, const struct vm_record *vm)
+{
+    for (size_t i = 0; i < config->input.count; i++) {
+        const struct group *group = &config->input.groups[i];
+        for (size_t v = 0; group->bus_prefix && v < group->vm_count; v++)
+            if (string_equal(group->vms[v], vm->name))
+                return group->bus_prefix;
+    }
+    return NULL;
+}
+
+static void copy_prefix(char to[VM_NAME_MAX], const char *prefix)
+{
+    if (prefix)
+        memcpy(to, prefix, strnlen(prefix, VM_NAME_MAX - 1));
+}
+
+static void issue_attach(const struct reconcile *reconcile, struct vm_record *vm, struct operation *operation)
 {
     struct device_record *record = vm->plan.device;
     operation->device = device_reference(record->device);
     vm->flight.device = device_reference(record->device);
     record->again = false;
     operation->root_bus = record->verdict.group && record->verdict.group->qemu_root_bus;
-    const char *prefix = record->verdict.group ? record->verdict.group->bus_prefix : NULL;
-    if (prefix)
-        memcpy(operation->bus_prefix, prefix, strnlen(prefix, VM_NAME_MAX - 1));
+    copy_prefix(operation->bus_prefix, record->verdict.group ? record->verdict.group->bus_prefix : NULL);
+    if (!*operation->bus_prefix && record->device->kind != DEVICE_USB)
+        copy_prefix(operation->spared, find_spared(reconcile->config, vm));
 }
 
 static void issue_detach(struct reconcile *reconcile, struct vm_record *vm, struct operation *operation)
@@ -187,7 +205,7 @@ static void issue(struct reconcile *reconcile, struct vm_record *vm, struct outp
     memcpy(operation->vm, vm->name, strnlen(vm->name, VM_NAME_MAX - 1));
     vm->flight = (struct flight){.busy = true, .serial = operation->serial, .kind = vm->plan.kind};
     if (vm->plan.kind == OPERATION_ATTACH)
-        issue_attach(vm, operation);
+        issue_attach(reconcile, vm, operation);
     else if (vm->plan.kind == OPERATION_DETACH)
         issue_detach(reconcile, vm, operation);
     vm->plan.set = false;

@@ -30,7 +30,7 @@ static char *udev_name(const char *name, bool others)
                      (byte >= '0' && byte <= '9') || strchr("#+-.:=@_\\", byte);
         if (run > 0 && !name[run])
             break;
-        result[length++] = run > 0 || (others && !plain) ? '_' : (char)byte;
+        result[length++] = (char)(run > 0 || (others && !plain) ? '_' : byte);
         name += run > 0 ? run : 1;
     }
     return result;

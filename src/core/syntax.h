@@ -7,7 +7,7 @@
 #include "core/config.h"
 #include "util/cleanup.h"
 
-#define SYNTAX_LENGTH_MAX (1024 * 1024)
+#define SYNTAX_LENGTH_MAX (1 << 20)
 #define SYNTAX_DEPTH_MAX 32
 #define SYNTAX_KEYS_MAX 256 // in one object
 

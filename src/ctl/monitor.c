@@ -134,9 +134,18 @@ static void print_event(const struct monitor *monitor, struct json_object *event
     else if (device && words[strlen(words) - 1] == ' ')
         (void)fputs(vm, stdout);
     CLEANUP(cleanup_free) char *reason = say_member(event, "error");
-    if (!*reason)
-        reason = (free(reason), say_member(event, "reason"));
+    say_member_else(&reason, event, "reason");
     (void)printf("%s%s\n", *reason ? ": " : "", reason);
+}
+
+static void tell(struct monitor *monitor, struct json_object *event)
+{
+    remember(monitor, json_member(event, "usb_device"));
+    remember(monitor, json_member(event, "pci_device"));
+    if (monitor->json)
+        say_json(stdout, event, false);
+    else
+        print_event(monitor, event);
 }
 
 // Prints what comes until the connection or standard output ends.
@@ -147,14 +156,8 @@ static char *follow(struct monitor *monitor, struct channel *channel)
         char *error = channel_next(channel, &event);
         if (error)
             return error;
-        if (!json_member(event, "event"))
-            continue;
-        remember(monitor, json_member(event, "usb_device"));
-        remember(monitor, json_member(event, "pci_device"));
-        if (monitor->json)
-            say_json(stdout, event, false);
-        else
-            print_event(monitor, event);
+        if (json_member(event, "event"))
+            tell(monitor, event);
         if (say_done() != EXIT_SUCCESS)
             return NULL;
     }

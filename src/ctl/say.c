@@ -35,6 +35,14 @@ char *say_member(struct json_object *object, const char *name)
     return say_safe(plain ? json_object_get_string(member) : NULL);
 }
 
+void say_member_else(char **text, struct json_object *object, const char *name)
+{
+    if (**text)
+        return;
+    free(*text);
+    *text = say_member(object, name);
+}
+
 bool say_flag(struct json_object *object, const char *name)
 {
     bool value = false;
@@ -80,10 +88,8 @@ char *say_name(struct json_object *device)
 {
     CLEANUP(cleanup_free) char *vendor = say_member(device, "vendor_name");
     CLEANUP(cleanup_free) char *product = say_member(device, "product_name");
-    if (!*product)
-        product = (free(product), say_member(device, "name"));
-    if (!*product)
-        product = (free(product), say_member(device, "device_name"));
+    say_member_else(&product, device, "name");
+    say_member_else(&product, device, "device_name");
     // Many a product name begins with the vendor's.
     if (!*vendor || begins_with(product, vendor))
         return *product ? steal_pointer(&product) : string_copy("unnamed");

@@ -14,6 +14,8 @@
 char *say_safe(const char *string) CHECKED;
 // The same of a member that is a string, a number or a boolean; "" if there is none.
 char *say_member(struct json_object *object, const char *name) CHECKED;
+// Puts that of another member in place of TEXT where TEXT is empty.
+void say_member_else(char **text, struct json_object *object, const char *name);
 
 // Whether a member is there and true.
 bool say_flag(struct json_object *object, const char *name) CHECKED;

@@ -17,7 +17,7 @@
 #define ROWS_MAX 4096
 #define HUB_CLASS 9
 // The least that a column of texts shrinks to.
-#define WRAP_LEAST 12
+#define WRAP_LEAST 12UL
 
 DEFINE_CLEANUP(struct libscols_table *, cleanup_table, scols_unref_table)
 

@@ -332,7 +332,7 @@ static int give_on(const char *directory, const struct access_grant *grant, int 
 
 int access_give(const char *directory, const struct access_grant *grant, char **why)
 {
-    struct stat status;
+    struct stat status = {0};
     CLEANUP(cleanup_close) int fd = open_node(grant->node, &status);
     int error;
 

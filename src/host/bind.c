@@ -473,21 +473,22 @@ static char *wait_for_node(const struct bind_paths *paths, int group)
                : string_printf("%s, the node of its IOMMU group, %s within %d s", node, missing, WAIT_SECONDS);
 }
 
-// A function that policy has not seen, as it was plugged a moment ago; NULL: none.
-static const struct device *find_stranger(const struct device *device, const struct members *members)
+// Which member policy has not seen, as it was plugged a moment ago; their count: none.
+static size_t find_stranger(const struct device *device, const struct members *members)
 {
-    for (size_t i = 1; i < members->count; i++)
-        if (!pci_lists(device, members->list[i]))
-            return members->list[i];
-    return NULL;
+    size_t i = 1;
+
+    while (i < members->count && pci_lists(device, members->list[i]))
+        i++;
+    return i;
 }
 
 enum host_open_kind bind_take(const struct bind_paths *paths, const struct device *device, char **text)
 {
     CLEANUP(cleanup_device) struct device *now = NULL;
     CLEANUP(cleanup_free) char *besides = NULL;
-    const struct device *stranger;
     struct members members;
+    size_t stranger;
     enum host_open_kind kind;
 
     if (pci_read_at(device->syspath, &now) < 0 || now->instance != device->instance) {
@@ -502,8 +503,8 @@ enum host_open_kind bind_take(const struct bind_paths *paths, const struct devic
     }
     find_members(now, &members);
     stranger = find_stranger(device, &members);
-    if (stranger != NULL) {
-        *text = string_printf("%s has come into its IOMMU group", device_pci_address(stranger));
+    if (stranger < members.count) {
+        *text = string_printf("%s has come into its IOMMU group", device_pci_address(members.list[stranger]));
         return HOST_OPEN_RETRY;
     }
     *text = use_of(paths, &members);

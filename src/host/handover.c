@@ -8,6 +8,7 @@
 #include "host/access.h"
 #include "host/again.h"
 #include "host/input.h"
+#include "host/iommufd.h"
 #include "host/opener.h"
 #include "util/text.h"
 
@@ -69,6 +70,7 @@ struct handover_job {
     bool withhold, settle, to_host;
     struct bind_others others;            // settle, PCI
     char *besides;                        // opening, PCI: which others of its group were bound with it, or NULL
+    char *by_group;                       // opening, PCI: why it is not passed by descriptor, or NULL
     bool again;                           // settle, PCI: not the first try
     bool busy;                            // settle, PCI: the answer is that a VM still uses its group
     struct authorize_plan *authorization; // NULL: there is nothing to do
@@ -94,7 +96,7 @@ static enum host_open_kind pass_access(struct handover_job *job)
     CLEANUP(cleanup_free) char *why = NULL;
     enum host_open_kind kind;
 
-    if (job->receiver.known)
+    if (job->receiver.known && job->result.fd < 0)
         kind = access_open(&job->access, job->device, &job->receiver, &why);
     else
         kind = access_take(job->access_records, job->device->key, &why) < 0 ? HOST_OPEN_RETRY : HOST_OPEN_READY;
@@ -112,6 +114,20 @@ static void withhold(struct handover_job *job)
     job->result.kind = HOST_OPEN_READY;
 }
 
+static void make_function_ready(struct handover_job *job)
+{
+    struct opener_result *result = &job->result;
+
+    result->kind = bind_take(&job->paths, job->device, &result->text);
+    if (result->kind != HOST_OPEN_READY)
+        return;
+    job->besides = steal_pointer(&result->text);
+    if (job->receiver.takes_functions)
+        result->fd = iommufd_open(job->paths.usage.dev, job->device, &job->by_group);
+    if (result->fd < 0)
+        result->fd = -1;
+}
+
 // Makes the device ready for the VM, and says in the result how that went.
 static void make_ready(struct handover_job *job)
 {
@@ -125,9 +141,7 @@ static void make_ready(struct handover_job *job)
         look_at_input(job);
         break;
     case DEVICE_PCI:
-        job->result.kind = bind_take(&job->paths, job->device, &job->result.text);
-        if (job->result.kind == HOST_OPEN_READY)
-            job->besides = steal_pointer(&job->result.text);
+        make_function_ready(job);
         break;
     }
     if (job->result.kind == HOST_OPEN_READY && job->access_records != NULL)
@@ -170,6 +184,7 @@ static void release(struct job *base)
         close(job->result.fd);
     free(job->result.text);
     free(job->besides);
+    free(job->by_group);
     bind_others_clear(&job->others);
     authorize_plan_free(job->authorization);
     free(job->bind_records);
@@ -201,12 +216,13 @@ static void forget_member(struct handover *handover, const char *key)
     free(member);
 }
 
-static void note_member(struct handover *handover, const struct device *device, bool taken)
+// The member; NULL: it is no PCI function.
+static struct member *note_member(struct handover *handover, const struct device *device, bool taken)
 {
     struct member **place = find_member(handover, device->key);
 
     if (device->kind != DEVICE_PCI)
-        return;
+        return NULL;
     if (*place == NULL) {
         *place = memory_new(1, sizeof(**place));
         **place = (struct member){.key = string_copy(device->key)};
@@ -214,13 +230,15 @@ static void note_member(struct handover *handover, const struct device *device, 
     (*place)->group = device->iommu_group;
     (*place)->taken = taken;
     (*place)->said = (*place)->said && taken;
+    return *place;
 }
 
 static void note_opening(struct handover *handover, const struct device *device, uint64_t serial, bool taken)
 {
-    note_member(handover, device, taken);
-    if (device->kind == DEVICE_PCI)
-        (*find_member(handover, device->key))->opening = serial;
+    struct member *member = note_member(handover, device, taken);
+
+    if (member != NULL)
+        member->opening = serial;
 }
 
 // It was not made ready after all; unless it has gone meanwhile, or was asked for again, it is kept for its VM.
@@ -419,12 +437,14 @@ static void done(struct job *base)
     if (!job->settle && job->result.kind != HOST_OPEN_READY)
         note_failure(job); // before the next one of its group is told who has what
     advance(job->handover, job->lane);
-    if (job->busy)
+    if (job->settle && job->busy)
         try_again(job->handover, steal_pointer(&job->device));
     if (job->authorization != NULL)
         authorize_done(job->handover->authorize, job->authorization);
     if (job->besides != NULL)
         log_info(job->handover->log, "%s", job->besides);
+    if (job->by_group != NULL)
+        log_info(job->handover->log, "%s", job->by_group);
     if (!job->settle)
         answer(job);
     else if (job->result.text != NULL)
@@ -521,7 +541,7 @@ bool handover_withhold(struct handover *handover, struct device *device, uint64_
 
 void handover_held(struct handover *handover, const struct device *device)
 {
-    note_member(handover, device, true);
+    (void)note_member(handover, device, true);
     forget_late(handover, device->key);
 }
 
@@ -546,7 +566,7 @@ void handover_settle(struct handover *handover, struct device *device, bool to_h
     if (to_host)
         forget_member(handover, device->key);
     else
-        note_member(handover, device, false);
+        (void)note_member(handover, device, false);
     forget_late(handover, device->key);
     submit(job);
 }

@@ -18,7 +18,7 @@
 struct handover_answer {
     uint64_t serial;
     enum host_open_kind kind;
-    int fd;                      // of HOST_OPENED; who takes it leaves -1
+    int fd;                      // as host_callbacks tells of it; who takes it leaves -1
     const char *text;            // for people, where there is something to say; borrowed
     const struct device *device; // a copy of the one that was asked for; borrowed
 };

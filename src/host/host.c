@@ -91,6 +91,7 @@ static void tell_scanned(struct host *host)
         if (record->first)
             return;
     host->told_scanned = true;
+    host->scan_limit = sd_event_source_disable_unref(host->scan_limit); // nobody is woken for it
     sweep(host);
     access_sweep(host->access_records, is_there, host);
     host->callbacks.scanned(host->user);

@@ -16,7 +16,7 @@
 enum host_open_kind {
     HOST_OPENED,       // fd is the device that policy saw, opened O_RDWR
     HOST_OPEN_NO_FD,   // it is there but could not be opened: pass it by address; text says why
-    HOST_OPEN_READY,   // input, PCI: it is passed by name, and all is prepared for that
+    HOST_OPEN_READY,   // input, PCI: it is passed by name, or by fd where that is not -1, and all is prepared for that
     HOST_OPEN_RETRY,   // it could not be prepared, which may pass; text says why
     HOST_OPEN_REFUSED, // it could not be prepared, and will not be until something changes; text says why and what to
                        // do
@@ -30,7 +30,8 @@ struct host_callbacks {
     void (*present)(void *user, struct device *device, bool plugged);
     void (*gone)(void *user, const char *key, uint64_t instance);
     void (*scanned)(void *user); // the first scan is complete
-    // Answers host_open, and host_withhold with HOST_OPEN_READY; FD belongs to the receiver, -1 unless HOST_OPENED.
+    // Answers host_open, and host_withhold with HOST_OPEN_READY; FD belongs to the receiver, -1 unless HOST_OPENED, or
+    // HOST_OPEN_READY of a PCI function that is passed by descriptor.
     void (*opened)(void *user, uint64_t serial, enum host_open_kind kind, int fd, const char *text);
 };
 
@@ -49,7 +50,8 @@ struct host_receiver {
     bool known;
     uid_t user; // as it acts now
     pid_t process;
-    bool awaited; // there is none yet: a VM is about to be started, which may come to nothing
+    bool awaited;         // there is none yet: a VM is about to be started, which may come to nothing
+    bool takes_functions; // it takes PCI functions by descriptor, where the kernel has a node for each
 };
 
 // Makes a device ready for a VM without blocking the loop: opens it (USB), binds it to vfio-pci (PCI), gives RECEIVER

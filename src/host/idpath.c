@@ -39,7 +39,8 @@ static bool is_pci_address(struct part part)
     unsigned domain, bus, slot, function;
     int length = 0;
 
-    return sscanf(part.start, "%x:%x:%x.%x%n", &domain, &bus, &slot, &function, &length) == 4 && length == part.length;
+    return sscanf(part.start, "%8x:%2x:%2x.%1o%n", &domain, &bus, &slot, &function, &length) == 4 &&
+           length == part.length;
 }
 
 // A PCI bus of a platform device has that one's name in front.

@@ -6,7 +6,7 @@
 
 struct opener_result {
     enum host_open_kind kind;
-    int fd;     // of HOST_OPENED, else -1; owned
+    int fd;     // of HOST_OPENED, and of a PCI function that is passed by descriptor; else -1; owned
     char *text; // for people, where there is something to say, else NULL; owned
 };
 

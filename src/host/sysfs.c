@@ -15,7 +15,9 @@ int sysfs_open(const char *path)
 {
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
-    return fd < 0 ? -errno : fd;
+    if (fd < 0)
+        return -errno;
+    return fd;
 }
 
 // Reads until the end or until ROOM is full; negative errno.
@@ -67,8 +69,8 @@ int sysfs_string(int directory, const char *name, char **string)
         return error;
     if (length > 0 && bytes[length - 1] == '\n')
         bytes[length - 1] = '\0';
-    if (bytes[0] != '\0')
-        *string = steal_pointer(&bytes);
+    if (length > 0 && bytes[0] != '\0')
+        *string = string_copy(bytes); // as long as it is, not as it could be
     return 0;
 }
 

@@ -218,7 +218,7 @@ static bool visit_node(struct trail *trail, const char *name, int depth)
     if (strncmp(name, "mapper/", 7) == 0 && visit_mapper(trail, name + 7, depth))
         return true;
     if (realpath(path, real) == NULL || !sysfs_is_below(real, dev))
-        snprintf(real, sizeof(real), "%s", path);
+        (void)snprintf(real, sizeof(real), "%s", path);
     inside = real + strlen(dev) + 1;
     for (char *slash = strchr(inside, '/'); slash != NULL; slash = strchr(slash, '/'))
         *slash = '!'; // as sysfs writes it

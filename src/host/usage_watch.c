@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <sys/epoll.h>
 
 #include "util/text.h"
@@ -39,18 +40,25 @@ static int add(struct usage_watch *watch, sd_event *loop, const char *path, sd_e
     return error;
 }
 
+static bool is_absent(int error)
+{
+    return error == -ENOENT || error == -EPERM; // the second: it is no file of the kernel's
+}
+
 int usage_watch_new(struct usage_watch **watch, sd_event *loop, const char *mountinfo, const char *swaps,
                     void (*changed)(void *user), void *user)
 {
     CLEANUP(cleanup_usage_watch) struct usage_watch *new = memory_new(1, sizeof(*new));
-    int error;
-    int swaps_error;
+    int error, swaps_error;
 
     *new = (struct usage_watch){.changed = changed, .user = user};
     error = add(new, loop, mountinfo, &new->mounts);
     swaps_error = add(new, loop, swaps, &new->swaps);
-    if (error < 0 && swaps_error < 0)
+    // For want of room to watch one, what the host begins to live on would never be heard of.
+    if (error < 0 && (swaps_error < 0 || !is_absent(error)))
         return error;
+    if (swaps_error < 0 && !is_absent(swaps_error))
+        return swaps_error;
     *watch = steal_pointer(&new);
     return 0;
 }

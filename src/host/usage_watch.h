@@ -7,8 +7,8 @@
 
 struct usage_watch;
 
-// Watches the two files of the kernel; one that cannot be watched is left out, as a kernel without
-// swap has no such file. Negative errno if neither can be watched.
+// Watches the two files of the kernel; one that is not there is left out, as a kernel without swap has no such
+// file. Negative errno if neither is there, or there is no room to watch one.
 int usage_watch_new(struct usage_watch **watch, sd_event *loop, const char *mountinfo, const char *swaps,
                     void (*changed)(void *user), void *user) CHECKED;
 void usage_watch_free(struct usage_watch *watch);

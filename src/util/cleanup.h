@@ -11,12 +11,14 @@
 #define PRINTF(string, first) __attribute__((format(printf, string, first)))
 
 // Defines NAME(TYPE **), for CLEANUP(NAME), which releases what is not NULL by RELEASE.
+// NOLINTBEGIN(bugprone-macro-parentheses): a type cannot stand in parentheses.
 #define DEFINE_CLEANUP(type, name, release)                                                                            \
     static inline void name(type *owned)                                                                               \
     {                                                                                                                  \
         if (*owned)                                                                                                    \
             release(*owned);                                                                                           \
     }
+// NOLINTEND(bugprone-macro-parentheses)
 
 static inline void cleanup_free(void *owned)
 {

@@ -5,7 +5,7 @@
 
 #include "util/cleanup.h"
 
-#define FILE_SIZE_MAX (1024U * 1024)
+#define FILE_SIZE_MAX (1U << 20)
 
 // The text of FILE with a NUL after it (free with free()) and its LENGTH, or NULL with ERROR (free with
 // free()) set to what follows the file's name: "cannot be read: …", "is not a file", "is longer than …".

@@ -57,7 +57,16 @@ bool string_equal(const char *a, const char *b)
 
 bool string_to_number(const char *string, int base, unsigned long limit, unsigned long *number)
 {
-    // strtoul takes blanks and signs; a number here begins with a digit.
+    uint64_t value;
+    if (!string_to_uint64(string, base, limit, &value))
+        return false;
+    *number = (unsigned long)value;
+    return true;
+}
+
+bool string_to_uint64(const char *string, int base, uint64_t limit, uint64_t *number)
+{
+    // strtoull takes blanks and signs; a number here begins with a digit.
     char first = string[0];
     bool digit = (first >= '0' && first <= '9') ||
                  (base == 16 && ((first >= 'a' && first <= 'f') || (first >= 'A' && first <= 'F')));
@@ -65,7 +74,7 @@ bool string_to_number(const char *string, int base, unsigned long limit, unsigne
         return false;
     char *end;
     errno = 0;
-    unsigned long value = strtoul(string, &end, base);
+    uint64_t value = strtoull(string, &end, base);
     if (errno || *end || value > limit)
         return false;
     *number = value;

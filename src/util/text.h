@@ -41,3 +41,5 @@ bool string_equal(const char *a, const char *b);
 
 // Reads a whole number in BASE that fills the string and is at most LIMIT; false if it is not one.
 bool string_to_number(const char *string, int base, unsigned long limit, unsigned long *number) CHECKED;
+// The same for what does not fit into a long everywhere.
+bool string_to_uint64(const char *string, int base, uint64_t limit, uint64_t *number) CHECKED;

@@ -22,7 +22,8 @@ struct backend_callbacks {
 struct backend_setup {
     sd_event *loop;
     struct log *log;
-    const char *vm; // outlives the session
+    const char *vm;    // outlives the session
+    const char *iommu; // as vmms_offer_iommu has it
     struct backend_callbacks callbacks;
     void *user;
 };
@@ -47,6 +48,8 @@ struct backend {
     void (*remember)(void *session, const struct memory_device *device);
     // Why it may be that nothing has come for a while, for people.
     const char *(*silence)(const void *session);
+    // Whether PCI functions are passed to it by descriptor; NULL: to none.
+    bool (*takes_functions)(const void *session);
     // Since it was connected, or ever where that tells more: who has, must answer a request in time.
     bool (*has_answered)(const void *session);
 };

@@ -88,8 +88,7 @@ struct grabber *grabber_search(sd_event *loop, const char *node, void (*found)(v
                                void *user)
 {
     CLEANUP(cleanup_grabber) struct grabber *grabber = memory_new(1, sizeof *grabber);
-    *grabber = (struct grabber){.node = string_copy(node), .found = found, .user = user};
-    grabber->processes = opendir("/proc");
+    *grabber = (struct grabber){.node = string_copy(node), .found = found, .user = user, .processes = opendir("/proc")};
     if (!grabber->processes || sd_event_now(loop, CLOCK_MONOTONIC, &grabber->end) < 0 ||
         sd_event_add_defer(loop, &grabber->source, on_turn, grabber) < 0 ||
         sd_event_source_set_priority(grabber->source, SD_EVENT_PRIORITY_IDLE) < 0 ||

@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <poll.h>
 #include <pwd.h>
 #include <stdio.h>
@@ -51,12 +50,12 @@ static uint64_t start_time(pid_t pid)
     char *field = strrchr(text, ')');
     for (int i = 2; field && i < 22; i++)
         field = strchr(field + 1, ' ');
-    unsigned long ticks = 0;
+    uint64_t ticks = 0;
     if (!field)
         return 0;
     field++;
     field[strcspn(field, " ")] = '\0';
-    return string_to_number(field, 10, ~0UL >> PID_BITS, &ticks) ? ticks : 0;
+    return string_to_uint64(field, 10, UINT64_MAX >> PID_BITS, &ticks) ? ticks : 0;
 }
 
 struct ucred peer_process(int fd)
@@ -107,8 +106,7 @@ bool peer_has_ended(int pidfd)
 uint64_t peer_locked_memory(const struct ucred *process)
 {
     char path[64], line[256], soft[32];
-    unsigned long bytes = 0;
-    uint64_t found = 0;
+    uint64_t bytes = 0, found = 0;
     (void)snprintf(path, sizeof path, "/proc/%d/limits", (int)process->pid);
     CLEANUP(cleanup_file) FILE *file = process->pid > 0 ? fopen(path, "re") : NULL;
     while (file && fgets(line, sizeof line, file)) {
@@ -116,7 +114,7 @@ uint64_t peer_locked_memory(const struct ucred *process)
             continue;
         if (strcmp(soft, "unlimited") == 0)
             found = UINT64_MAX;
-        else if (string_to_number(soft, 10, ULONG_MAX, &bytes))
+        else if (string_to_uint64(soft, 10, UINT64_MAX, &bytes))
             found = bytes;
     }
     return found;

@@ -9,6 +9,7 @@
 #include "vmm/qemu_attach.h"
 #include "vmm/qemu_detach.h"
 #include "vmm/qemu_input.h"
+#include "vmm/qemu_iommufd.h"
 #include "vmm/qemu_list.h"
 #include "vmm/qemu_pci.h"
 #include "vmm/qemu_session.h"
@@ -35,6 +36,7 @@ static void qemu_forget(void *session)
     qemu->topology_known = false;
     qemu->known_count = 0;
     qemu->no_fd_said = 0;
+    qemu->descriptors = DESCRIPTORS_UNKNOWN;
     memset(qemu->asked, 0, sizeof qemu->asked);
     for (size_t i = 0; i < QEMU_TAKEN_MAX; i++)
         free(qemu->taken[i].names);
@@ -108,6 +110,8 @@ static void end_list(struct qemu *qemu)
     for (size_t i = 0; i < qemu->attachment_count; i++)
         if (qemu->attachments[i].ours && qemu->attachments[i].leaving)
             qemu_detach_again(qemu, qemu->attachments[i].object);
+    if (qemu->descriptors == DESCRIPTORS_UNKNOWN)
+        qemu_iommufd_ask(qemu);
     qemu_then(qemu, survey_once);
 }
 
@@ -230,6 +234,12 @@ static void qemu_start(void *session, struct operation *operation, int fd, const
         begin(qemu);
 }
 
+static bool qemu_takes_functions(const void *session)
+{
+    const struct qemu *qemu = session;
+    return qemu->descriptors == DESCRIPTORS_TAKEN;
+}
+
 static const char *qemu_silence(const void *session)
 {
     if (qemu_has_answered(session))
@@ -249,5 +259,6 @@ const struct backend backend_qemu = {
     .cancel = qemu_cancel,
     .forget = qemu_forget,
     .silence = qemu_silence,
+    .takes_functions = qemu_takes_functions,
     .has_answered = qemu_has_answered,
 };

@@ -7,6 +7,7 @@
 
 #include "util/text.h"
 #include "vmm/peer.h"
+#include "vmm/qemu_iommufd.h"
 #include "vmm/qemu_port.h"
 #include "vmm/qemu_refusal.h"
 
@@ -88,6 +89,8 @@ static void refused(struct qemu *qemu)
         (void)snprintf(node, sizeof node, CONTAINER);
     else
         (void)snprintf(node, sizeof node, "/dev/vfio/%d", device->iommu_group);
+    if (qemu_iommufd_refused(qemu))
+        return;
     if (strstr(words, "no such host device")) {
         char *text = string_printf("%s has gone from the host", device_pci_address(device));
         qemu_finish_explained(qemu, RESULT_GONE, text);
@@ -104,12 +107,31 @@ static void refused(struct qemu *qemu)
     }
 }
 
-void qemu_pci_attach(struct qemu *qemu)
+static void attach_by_group(struct qemu *qemu)
 {
     static const struct qemu_port_plug plug = {
         .driver = "vfio-pci", .property = "host", .value = device_pci_address, .refused = refused};
-    if (device_pci_address(qemu->operation.device))
-        qemu_port_attach(qemu, &plug);
-    else
+    qemu_port_attach(qemu, &plug);
+}
+
+// The address says only what it is then: QEMU opens nothing.
+static void attach_by_descriptor(struct qemu *qemu)
+{
+    static const struct qemu_port_plug plug = {.driver = "vfio-pci",
+                                               .property = "host",
+                                               .value = device_pci_address,
+                                               .before = qemu_iommufd_before,
+                                               .after = qemu_iommufd_after,
+                                               .refused = refused};
+    qemu_port_attach(qemu, &plug);
+}
+
+void qemu_pci_attach(struct qemu *qemu)
+{
+    if (!device_pci_address(qemu->operation.device))
         qemu_finish(qemu, RESULT_REFUSED, string_printf("%s: no PCI address is known", qemu->setup.vm), false);
+    else if (qemu->fd >= 0)
+        qemu_iommufd_prepare(qemu, attach_by_descriptor);
+    else
+        attach_by_group(qemu);
 }

@@ -56,12 +56,25 @@ static size_t count_suiting(const struct qemu *qemu, const struct qemu_port **fi
     return count;
 }
 
+// Input devices that are told to use certain ports can use no others.
+static bool is_spared(const struct qemu *qemu, const struct qemu_port *port)
+{
+    const char *prefix = qemu->operation.spared;
+    return *prefix && number_of(port, prefix) > 0;
+}
+
+static bool is_better(const struct qemu *qemu, const struct qemu_port *a, const struct qemu_port *b)
+{
+    bool a_spared = is_spared(qemu, a), b_spared = is_spared(qemu, b);
+    return a_spared != b_spared ? b_spared : is_before(a, b);
+}
+
 static const struct qemu_port *free_port(const struct qemu *qemu)
 {
     const struct qemu_port *best = NULL;
     for (size_t i = 0; i < qemu->port_count; i++) {
         const struct qemu_port *port = &qemu->ports[i];
-        if (suits(qemu, port) && !port->occupied && (!best || is_before(port, best)))
+        if (suits(qemu, port) && !port->occupied && (!best || is_better(qemu, port, best)))
             best = port;
     }
     return best;
@@ -149,7 +162,11 @@ static void add(struct qemu *qemu, const char *bus)
     json_object_object_add(arguments, "id", json_object_new_string(qemu->name));
     json_object_object_add(arguments, plug->property, json_object_new_string(plug->value(qemu->operation.device)));
     json_object_object_add(arguments, "bus", json_object_new_string(bus));
+    if (plug->before)
+        plug->before(qemu, arguments);
     qemu_send(qemu, "device_add", arguments, -1, handle_added, 0);
+    if (plug->after)
+        plug->after(qemu);
     qemu_then(qemu, end_try);
 }
 

@@ -8,6 +8,9 @@ struct qemu_port_plug {
     const char *driver;                                // "vfio-pci"
     const char *property;                              // of the driver, that names the host's device
     const char *(*value)(const struct device *device); // of that property
+    // NULL, or completes the arguments of device_add, and sends what has to go before it and after it.
+    void (*before)(struct qemu *qemu, struct json_object *arguments);
+    void (*after)(struct qemu *qemu);
     // QEMU did not take it, in the words of qemu->add_error: ends the operation.
     void (*refused)(struct qemu *qemu);
 };

@@ -95,7 +95,7 @@ static void clear_operation(struct qemu *qemu)
     cleanup_close(&qemu->fd);
     qemu->fd = -1;
     qemu->running = qemu->begun = qemu->waiting = qemu->topology_fresh = qemu->guest_refused = false;
-    qemu->next = qemu->listed = qemu->surveyed = NULL;
+    qemu->next = qemu->listed = qemu->surveyed = qemu->prepared = NULL;
     qemu->call_count = qemu->unanswered = 0;
     qemu->tries = qemu->polls = 0;
     qemu->timer = sd_event_source_disable_unref(qemu->timer);

@@ -99,6 +99,11 @@ struct qemu {
     } taken[QEMU_TAKEN_MAX];
     size_t taken_next;
 
+    // ATTACH of PCI by descriptor (qemu_iommufd.c).
+    enum { DESCRIPTORS_UNKNOWN, DESCRIPTORS_REFUSED, DESCRIPTORS_TAKEN } descriptors;
+    bool has_iommufd; // our object is in it
+    qemu_step prepared;
+
     // DETACH (qemu_detach.c).
     char *delete_error; // QEMU's words; NULL: it took the command
     bool guest_refused; // the guest said that it keeps the device

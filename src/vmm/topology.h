@@ -10,7 +10,7 @@
 #include "util/cleanup.h"
 #include "vmm/qom.h"
 
-#define TOPOLOGY_PATH_MAX (2 * QOM_NAME_MAX)
+#define TOPOLOGY_PATH_MAX (2UL * QOM_NAME_MAX)
 #define TOPOLOGY_PORTS_MAX 32
 #define TOPOLOGY_BUSES_MAX 32
 

@@ -18,12 +18,14 @@
 #define SILENT_US (5 * SECOND_US) // an operation without an answer is said to wait,
 #define PCI_US (60 * SECOND_US)   // one that may have to pin all of a guest's memory first not before this,
 #define LOST_US (25 * SECOND_US)  // and after so much more, once the VMM has answered at all, is lost
+#define EXPECTS_US SECOND_US      // for an operation that is being prepared
 #define BUSY_US (SECOND_US / 2)   // between tries to connect while others wait in front of us
 
 // A socket is bound before it is listened on, so one that refuses is looked at again a few times after
-// news of it: after 1, 4, 16, … ms, the last time after 16 s.
+// news of it: after 1, 4, 16, … ms, the last time after 16 s. Where there is no room to look, it goes on every 4 s.
 #define LOOK_FIRST_US ((uint64_t)1000)
 #define LOOKS 8
+#define LOOKS_WITHOUT_ROOM 6
 
 enum vm_life { LIFE_UNKNOWN, LIFE_DOWN, LIFE_UP };
 
@@ -46,8 +48,9 @@ struct vm {
     sd_event_source *death;
     sd_event_source *look_again;
     unsigned looks;
-    int refusal; // the errno of the last failed connection that was logged
-    int spare;   // a connection that was made to look, for the operation that comes next
+    int refusal;              // the errno of the last failed connection that was logged
+    int spare;                // a connection that was made to look, for the operation that comes next
+    sd_event_source *expects; // the next operation is being prepared; ends a while later
 
     // The operation in flight.
     bool running, waits_for_place, said_silent;
@@ -66,6 +69,7 @@ struct vmms {
     struct vm **vms;
     size_t count;
     struct memory memory; // of an earlier run
+    const char *iommu;    // NULL: no functions are passed by descriptor
 };
 
 static void look(struct vm *vm);
@@ -310,6 +314,12 @@ static void plan_look(struct vm *vm)
                                      handle_look_again, vm);
 }
 
+// That there was no room for a connection, which tells nothing of who serves the socket.
+static bool is_shortage(int error)
+{
+    return error == -EMFILE || error == -ENFILE || error == -ENOMEM || error == -ENOBUFS;
+}
+
 // Whether anybody serves the socket, and who.
 static void look(struct vm *vm)
 {
@@ -321,6 +331,12 @@ static void look(struct vm *vm)
         struct peer unknown = {.instance = vm->instance, .pidfd = -1};
         if (vm->life != LIFE_UP)
             (void)go_up(vm, &unknown);
+    } else if (is_shortage(connection)) {
+        if (vm->life != LIFE_UP)
+            go_down(vm);
+        if (vm->looks > LOOKS_WITHOUT_ROOM)
+            vm->looks = LOOKS_WITHOUT_ROOM;
+        plan_look(vm);
     } else if (connection < 0) {
         go_down(vm);
         if (connection == -ECONNREFUSED)
@@ -421,6 +437,7 @@ void vmms_start(struct vmms *vmms, struct operation *operation, int fd, const ch
         return;
     }
     vm->running = true;
+    vm->expects = sd_event_source_disable_unref(vm->expects);
     vm->patience = patience_for(operation);
     vm->operation = *operation;
     *operation = (struct operation){0};
@@ -435,11 +452,32 @@ void vmms_start(struct vmms *vmms, struct operation *operation, int fd, const ch
 static void tidy(void *wing, const char *name)
 {
     struct vm *vm = find(wing, name);
-    if (!vm)
+    if (!vm || vm->expects)
         return;
     close_spare(vm);
     if (!vm->running)
         vm->backend->hang_up(vm->session);
+}
+
+static int handle_expects(sd_event_source *source, uint64_t now, void *user)
+{
+    struct vm *vm = user;
+    (void)source;
+    (void)now;
+    vm->expects = sd_event_source_disable_unref(vm->expects);
+    tidy(vm->vmms, vm->name);
+    return 0;
+}
+
+void vmms_expect(struct vmms *vmms, const char *name)
+{
+    struct vm *vm = find(vmms, name);
+    if (!vm || vm->running)
+        return;
+    vm->expects = sd_event_source_disable_unref(vm->expects);
+    // Without it, the next operation connects anew.
+    (void)sd_event_add_time_relative(vmms->loop, &vm->expects, CLOCK_MONOTONIC, EXPECTS_US, EXPECTS_US / 8,
+                                     handle_expects, vm);
 }
 
 // --- The set of VMs
@@ -449,6 +487,7 @@ static void vm_free(struct vm *vm)
     watch_free(vm->watch);
     forget_process(vm);
     sd_event_source_disable_unref(vm->look_again);
+    sd_event_source_disable_unref(vm->expects);
     close_spare(vm);
     vm->backend->session_free(vm->session);
     drop_operation(vm);
@@ -467,6 +506,7 @@ static struct vm *vm_new(struct vmms *vmms, const struct vm_config *config, cons
     const struct backend_setup setup = {.loop = vmms->loop,
                                         .log = vmms->log,
                                         .vm = vm->name,
+                                        .iommu = vmms->iommu,
                                         .callbacks = {.answered = handle_answered,
                                                       .finished = handle_finished,
                                                       .news = handle_news,
@@ -476,8 +516,8 @@ static struct vm *vm_new(struct vmms *vmms, const struct vm_config *config, cons
     int r = watch_new(&vm->watch, vmms->loop, vm->socket, handle_watch, vm);
     if (r < 0)
         log_line(vmms->log, LOG_LEVEL_ERROR, &(struct log_subject){.vm = vm->name},
-                 "%s: its socket %s cannot be watched, so its start will not be noticed: %s%s", vm->name, vm->socket,
-                 strerror(-r),
+                 "%s: its socket %s cannot be watched, so its start will %s: %s%s", vm->name, vm->socket,
+                 vm->watch ? "be noticed some seconds late" : "not be noticed", strerror(-r),
                  r == -EMFILE   ? " (raise fs.inotify.max_user_instances)"
                  : r == -ENOSPC ? " (raise fs.inotify.max_user_watches)"
                                 : "");
@@ -519,6 +559,17 @@ void vmms_configure(struct vmms *vmms, const struct config *config, bool (*keep)
     }
 }
 
+void vmms_offer_iommu(struct vmms *vmms, const char *node)
+{
+    vmms->iommu = node;
+}
+
+bool vmms_takes_functions(const struct vmms *vmms, const char *vm)
+{
+    const struct vm *found = find(vmms, vm);
+    return found && found->backend->takes_functions && found->backend->takes_functions(found->session);
+}
+
 void vmms_remember(struct vmms *vmms, const struct memory *memory)
 {
     memory_clear(&vmms->memory);
@@ -534,6 +585,12 @@ int vmms_new(struct vmms **vmms, sd_event *loop, struct log *log, const struct v
     int r = outbox_new(&new->outbox, loop, callbacks, user, tidy, new);
     if (r < 0)
         return r;
+    // The first timer of a clock makes the loop's descriptor for all; later there may be no room for it.
+    sd_event_source *timer = NULL;
+    r = sd_event_add_time_relative(loop, &timer, CLOCK_MONOTONIC, 0, 0, handle_look_again, NULL);
+    if (r < 0)
+        return r;
+    sd_event_source_disable_unref(timer);
     *vmms = steal_pointer(&new);
     return 0;
 }

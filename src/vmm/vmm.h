@@ -39,11 +39,20 @@ void vmms_remember(struct vmms *vmms, const struct memory *memory);
 void vmms_configure(struct vmms *vmms, const struct config *config, bool (*keep)(void *user, const char *vm));
 
 // Starts an operation that the VM of its name has to do; `done` answers exactly once, whatever
-// happens. Takes the operation's contents and FD (-1: none, and NO_FD says why, for the log).
+// happens. Takes the operation's contents and FD (-1: none; of a USB device, NO_FD says why, for the log).
 void vmms_start(struct vmms *vmms, struct operation *operation, int fd, const char *no_fd);
+
+// An operation for that VM is being prepared: a connection that is there is kept for it, for a second at most.
+void vmms_expect(struct vmms *vmms, const char *vm);
 
 // The process that serves the VM's socket: its pid and the user that it acts as now. False: not known.
 bool vmms_process(const struct vmms *vmms, const char *vm, pid_t *process, uid_t *user) CHECKED;
+
+// From now on functions are passed by descriptor to VMMs that take them so; each such VM gets a context of its own,
+// opened at NODE ("/dev/iommu"), borrowed. Before vmms_configure; without it, and where there is no NODE, none are.
+void vmms_offer_iommu(struct vmms *vmms, const char *node);
+// Whether the VM takes PCI functions by descriptor, as far as it has told yet.
+bool vmms_takes_functions(const struct vmms *vmms, const char *vm) CHECKED;
 
 // Whether VMs of that type can be served.
 bool vmms_serves(enum vm_type type) CHECKED;

@@ -8,6 +8,7 @@
 #include <sys/epoll.h>
 #include <sys/inotify.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "util/text.h"
@@ -16,6 +17,8 @@
 #define STEPS_MAX 64
 // How often one arming begins anew because the way changed meanwhile; a later event begins again.
 #define ARM_TRIES 8
+// What the kernel had no room for is tried again, and the file is looked at, every so many µs.
+#define AGAIN_US ((uint64_t)5 * 1000 * 1000)
 
 #define SELF (IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR)
 #define ENTRIES (IN_CREATE | IN_MOVED_TO | IN_DELETE | IN_MOVED_FROM | IN_ATTRIB)
@@ -29,7 +32,7 @@ struct step {
 
 struct watch {
     sd_event *loop;
-    sd_event_source *source;
+    sd_event_source *source, *again;
     int fd; // an inotify instance of its own: a fresh one for each arming holds nothing of the past
     char *path;
     watch_look look;
@@ -39,7 +42,7 @@ struct watch {
     bool there; // the file was there when the watch was armed
 };
 
-static int arm(struct watch *watch);
+static int arm_or_wait(struct watch *watch);
 
 // Whether an event is about the way; names beside it are not.
 static bool concerns(const struct watch *watch, const struct inotify_event *event)
@@ -68,7 +71,17 @@ static int handle_io(sd_event_source *source, int fd, uint32_t revents, void *us
     }
     if (!concerned)
         return 0;
-    (void)arm(watch);
+    (void)arm_or_wait(watch);
+    watch->look(watch->user);
+    return 0;
+}
+
+static int handle_again(sd_event_source *source, uint64_t now, void *user)
+{
+    struct watch *watch = user;
+    (void)source;
+    (void)now;
+    (void)arm_or_wait(watch);
     watch->look(watch->user);
     return 0;
 }
@@ -149,6 +162,18 @@ static int arm(struct watch *watch)
     return r;
 }
 
+static int arm_or_wait(struct watch *watch)
+{
+    watch->again = sd_event_source_disable_unref(watch->again);
+    int r = arm(watch);
+    if (r == -EAGAIN)
+        return 0;
+    if (r < 0)
+        (void)sd_event_add_time_relative(watch->loop, &watch->again, CLOCK_MONOTONIC, AGAIN_US, AGAIN_US / 8,
+                                         handle_again, watch);
+    return r;
+}
+
 static void add_step(struct watch *watch, const char *path, size_t length, const char *name, size_t name_length)
 {
     struct step *step = &watch->steps[watch->count++];
@@ -185,12 +210,11 @@ int watch_new(struct watch **watch, sd_event *loop, const char *path, watch_look
     new->look = look;
     new->user = user;
     int r = split(new);
-    if (r >= 0)
-        r = arm(new);
-    if (r < 0 && r != -EAGAIN)
+    if (r < 0)
         return r;
+    r = arm_or_wait(new);
     *watch = steal_pointer(&new);
-    return 0;
+    return r;
 }
 
 void watch_free(struct watch *watch)
@@ -198,6 +222,7 @@ void watch_free(struct watch *watch)
     if (!watch)
         return;
     disarm(watch);
+    sd_event_source_disable_unref(watch->again);
     for (size_t i = 0; i < watch->count; i++) {
         free(watch->steps[i].path);
         free(watch->steps[i].name);

@@ -11,7 +11,8 @@ struct watch;
 // Called from the loop: look at the file. May free the watch.
 typedef void (*watch_look)(void *user);
 
-// PATH must be absolute. Negative errno.
+// PATH must be absolute. Negative errno: it cannot be watched, and *WATCH is NULL; or, for now, it is only looked at
+// every few seconds, until it can be, and *WATCH is set.
 int watch_new(struct watch **watch, sd_event *loop, const char *path, watch_look look, void *user) CHECKED;
 void watch_free(struct watch *watch);
 DEFINE_CLEANUP(struct watch *, cleanup_watch, watch_free)

@@ -12,8 +12,9 @@ FILES = ["sbin/vhotplug", "bin/vhotplugctl", "bin/vhotplugcli", "share/man/man1/
          "share/man/man8/vhotplug.8", "share/man/man5/vhotplug.conf.5",
          "share/bash-completion/completions/vhotplug", "share/zsh/site-functions/_vhotplug",
          "share/fish/vendor_completions.d/vhotplug.fish", "share/doc/vhotplug/README.md",
-         "share/doc/vhotplug/architecture.md", "share/doc/vhotplug/authorization.md", "share/doc/vhotplug/guests.md", "share/doc/vhotplug/api.md",
-         "share/doc/vhotplug/migrating.md", "share/doc/vhotplug/SECURITY.md",
+         "share/doc/vhotplug/docs/architecture.md", "share/doc/vhotplug/docs/authorization.md",
+         "share/doc/vhotplug/docs/guests.md", "share/doc/vhotplug/docs/api.md", "share/doc/vhotplug/docs/migrating.md",
+         "share/doc/vhotplug/docs/comparison.md", "share/doc/vhotplug/SECURITY.md",
          "share/doc/vhotplug/CHANGELOG.md", "share/doc/vhotplug/LICENSE", "share/vhotplug/vhotplug.schema.json",
          "share/vhotplug/vhotplugctl.schema.json",
          "share/doc/vhotplug/vhotplug.conf.example", "share/doc/vhotplug/examples/mouse.conf"]
@@ -33,6 +34,18 @@ def test_everything_is_installed(installed):
         assert f"usr/local/{file}" in names, sorted(names)
     # And nothing else that we did not mean to.
     assert not [name for name in names if re.search(r"\.(a|h|o)$|test", name)]
+
+
+# Of the sources only; manual pages are installed elsewhere.
+NOT_INSTALLED = {"CONTRIBUTING.md", "../man/vhotplug.conf.5"}
+
+
+def test_links_of_the_installed_documents_lead_somewhere(installed):
+    pages = list(installed.rglob("doc/vhotplug/**/*.md"))
+    assert len(pages) >= 9
+    for page in pages:
+        for target in set(re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text())) - NOT_INSTALLED:
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
 def unit(installed):
@@ -100,6 +113,8 @@ def test_what_some_configurations_need_stands_beside_the_documents(installed, na
 
 
 @pytest.mark.parametrize("devices", ["char-vfio rw",        # to ask whether a VM has an IOMMU group
+                                     "char-vfio-dev rw",    # PCI functions that are passed by descriptor,
+                                     "/dev/iommu rw",       # and what their VM's memory is mapped by
                                      "char-usb_device rw",  # the nodes that VMs get
                                      "block-* r"])          # to ask whether the kernel has claimed a disk
 def test_the_unit_may_open(installed, devices):

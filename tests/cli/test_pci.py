@@ -115,6 +115,20 @@ def test_f34_functions_go_in_by_the_order_of_the_rules(bench):
     assert bench.daemon.stop() == 0
 
 
+def test_what_comes_together_goes_in_over_one_connection(bench):
+    vm = bench.qemu()
+    daemon = bench.start(NET)
+    daemon.wait_line("^info vm1 answers")
+    before = vm.served
+    for place, group in ("pci_a", 11), ("pci_b", 12), ("pci_c", 13):
+        bench.devices.plugged[place] = f"pci:{ADDRESSES[place]} {group} 8086:a0f0 {group}\n"
+    bench.devices.write()
+    bench.wait(vm, *ADDRESSES.values())
+    daemon.wait_line("attached to vm1", count=3)
+    assert vm.served == before + 1
+    assert daemon.stop() == 0
+
+
 def test_f27_f49_a_restart_finds_what_it_gave_away(bench):
     vm = bench.qemu()
     bench.devices.plug(pci_a=7)

@@ -207,7 +207,7 @@ int __wrap_clock_gettime(clockid_t clock, struct timespec *now)
 {
     int result = __real_clock_gettime(clock, now);
 
-    now->tv_sec += udev.ahead / 1000;
+    now->tv_sec += (time_t)(udev.ahead / 1000);
     return result;
 }
 

@@ -3,6 +3,14 @@ ROOT = "/sys/kernel/config/usb_gadget"
 MOUSE = (r"\x05\x01\x09\x02\xa1\x01\x09\x01\xa1\x00\x05\x09\x19\x01\x29\x03\x15\x00\x25\x01\x95\x03\x75\x01\x81\x02\x95\x01"
          r"\x75\x05\x81\x03\x05\x01\x09\x30\x09\x31\x15\x81\x25\x7f\x75\x08\x95\x02\x81\x06\xc0\xc0")
 
+# A script that takes all of them away.
+REMOVE_ALL = f"""
+    for g in {ROOT}/*; do
+        [ -d $g ] || continue
+        cd $g; echo > UDC 2>/dev/null; rm -f configs/c.1/*.0; rmdir configs/c.1 functions/* strings/0x409 2>/dev/null; cd /; rmdir $g
+    done
+    if [ -d /sys/module/dummy_hcd ]; then modprobe -r dummy_hcd; fi"""
+
 
 def prepare(lab, count=1):
     """Loads the emulated controllers anew; device addresses start at 2 again."""
@@ -41,13 +49,3 @@ class Gadget:
 def bus(lab, udc=0):
     """The number of the bus on which the gadget of that controller appears."""
     return int(lab.text(f"cat /sys/devices/platform/dummy_hcd.{udc}/usb*/busnum").split()[0])
-
-
-def remove_all(lab):
-    lab.run(f"""
-    for g in {ROOT}/*; do
-        [ -d $g ] || continue
-        cd $g; echo > UDC 2>/dev/null; rm -f configs/c.1/*.0; rmdir configs/c.1 functions/* strings/0x409 2>/dev/null; cd /; rmdir $g
-    done
-    if [ -d /sys/module/dummy_hcd ]; then modprobe -r dummy_hcd; fi
-    true""")

@@ -25,10 +25,6 @@ class Input:
                  lambda: not self.lab.good(f"grep -qxF '{self.name}' /sys/class/input/input*/name"))
 
 
-def remove_all(lab):
-    lab.run(f"for p in {PLACE}/*.pid; do [ -s $p ] && kill -KILL $(cat $p); done 2>/dev/null; rm -rf {PLACE}; true")
-
-
 def ports(*names):
     """QEMU's arguments for PCIe root ports of these names."""
     words = []

@@ -76,7 +76,6 @@ def test_f39_f23_a_qemu_of_nobody_gets_usb_input_and_pci_and_has_no_right_afterw
     nobody_has_nothing(lab)
 
 
-@pytest.mark.long
 def test_f39_rights_end_with_the_vm_and_come_with_each_plug(bench):
     lab = bench.lab
     guest = bench.guest(nobody=True, controller=ports("rp1", "rp2"))
@@ -97,7 +96,6 @@ def test_f39_rights_end_with_the_vm_and_come_with_each_plug(bench):
     assert has_right(lab, keyboard.node)
 
 
-@pytest.mark.long
 def test_f39_a_killed_daemon_leaves_no_right_to_a_vm_that_has_ended(bench):
     lab = bench.lab
     guest = bench.guest(nobody=True, controller=ports("rp1", "rp2"))
@@ -121,7 +119,6 @@ def test_f39_a_killed_daemon_leaves_no_right_to_a_vm_that_has_ended(bench):
     nobody_has_nothing(lab)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_f39_killed_while_the_right_is_given_nothing_is_left(bench, when):
     lab = bench.lab
@@ -144,7 +141,6 @@ def test_f39_killed_while_the_right_is_given_nothing_is_left(bench, when):
     nobody_has_nothing(lab)
 
 
-@pytest.mark.long
 def test_f39_switched_off_it_is_said_what_the_vm_lacks(bench):
     lab = bench.lab
     guest = bench.guest(nobody=True, controller=ports("rp1", "rp2"))

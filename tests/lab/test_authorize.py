@@ -105,7 +105,6 @@ def test_f09_f37_hubs_work_and_a_stick_matches_its_interface_at_its_first_plug(b
     wait_authorized(host, "1-6.2", "0")
 
 
-@pytest.mark.long
 def test_f36_killed_stopped_and_started_again_the_bits_stay(bench, host):
     guest = bench.guest()
     host.plug("reader", "usb-ccid", 5)  # it was there before us
@@ -176,7 +175,6 @@ def test_f36_killed_before_each_step_of_an_authorization(bench, host):
         guest.wait_count(0)
 
 
-@pytest.mark.long
 def test_f36_f37_what_nothing_names_is_deauthorized_once_and_never_the_last_keyboard(bench, host):
     guest = bench.guest()
     host.run("for d in /sys/bus/serio/devices/*; do printf none > $d/drvctl; done")
@@ -205,7 +203,6 @@ def test_f36_f37_what_nothing_names_is_deauthorized_once_and_never_the_last_keyb
     assert "deauthorized" not in daemon.log()[mark:]
 
 
-@pytest.mark.long
 def test_a_bus_that_appears_is_closed_before_its_devices_are_seen(bench, host):
     daemon = bench.daemon(authorizing([], [("vm1", [MOUSE])])
                           | {"vms": [{"name": "vm1", "type": "qemu", "socket": "/tmp/vms/vm1.qmp"}]})

@@ -11,6 +11,10 @@ def pytest_addoption(parser):
     parser.addoption("--build", default="build/gcc", help="build directory with the program")
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "long: not in ./dev test, which is to end within the hour; ./dev lint-long runs these")
+
+
 def tree_files(*patterns):
     """Files of the source tree that match, without build directories and hidden ones."""
     found = set()

@@ -10,7 +10,7 @@ def run(*command):
 
 
 def test_c_is_formatted():
-    files = tree_files("src/**/*.[ch]", "tests/**/*.[ch]")
+    files = tree_files("src/**/*.[ch]", "tests/**/*.[ch]", "bench/*.[ch]")
     assert files
     wrong = [shown(path) for path in files if run("clang-format", "--dry-run", "--Werror", path).returncode]
     assert not wrong, "run clang-format -i on " + " ".join(wrong)
@@ -41,7 +41,7 @@ def test_manual_pages_are_clean():
 
 
 def test_python_compiles():
-    files = tree_files("tests/**/*.py")
+    files = tree_files("tests/**/*.py", "bench/*.py")
     assert files
     for path in files:
         compile(path.read_text(), str(path), "exec")

@@ -35,13 +35,13 @@ def test_the_counting_of_functions():
 
 
 def test_files_are_short():
-    long = {shown(path): count for path in tree_files("src/**/*.[ch]", "tests/**/*.[ch]", "tests/**/*.py")
+    long = {shown(path): count for path in tree_files("src/**/*.[ch]", "tests/**/*.[ch]", "tests/**/*.py", "bench/*.[ch]", "bench/*.py")
             if (count := len(path.read_text().splitlines())) > FILE_LINES}
     assert not long, long
 
 
 def test_functions_are_short():
-    long = {f"{shown(path)}: {name}": lines for path in tree_files("src/**/*.[ch]", "tests/**/*.[ch]")
+    long = {f"{shown(path)}: {name}": lines for path in tree_files("src/**/*.[ch]", "tests/**/*.[ch]", "bench/*.[ch]")
             for name, lines in functions(path.read_text()) if lines > FUNCTION_LINES}
     assert not long, long
 
@@ -158,7 +158,7 @@ def test_no_promises_in_comments():
 
 
 def test_every_file_says_what_it_is_for():
-    silent = [shown(path) for path in tree_files("src/**/*.[ch]", "tests/**/*.[ch]")
+    silent = [shown(path) for path in tree_files("src/**/*.[ch]", "tests/**/*.[ch]", "bench/*.[ch]")
               if not path.read_text().startswith(("//", "/*"))]
     assert not silent, silent
 

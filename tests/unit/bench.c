@@ -126,9 +126,10 @@ static void add_operation(struct bench *bench, const struct operation *operation
     if (operation->kind == OPERATION_LIST)
         text_printf(&bench->log, "LIST %s\n", operation->vm);
     else if (operation->kind == OPERATION_ATTACH)
-        text_printf(&bench->log, "ATTACH %s %s %llu%s%s%s\n", operation->vm, operation->device->key,
+        text_printf(&bench->log, "ATTACH %s %s %llu%s%s%s%s%s\n", operation->vm, operation->device->key,
                     (unsigned long long)operation->device->instance, *operation->bus_prefix ? " on " : "",
-                    operation->bus_prefix, operation->root_bus ? " on the root bus" : "");
+                    operation->bus_prefix, operation->root_bus ? " on the root bus" : "",
+                    *operation->spared ? " sparing " : "", operation->spared);
     else
         text_printf(&bench->log, "DETACH %s %s\n", operation->vm, operation->object);
     if (operation->kind == OPERATION_DETACH)

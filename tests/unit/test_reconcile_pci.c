@@ -233,6 +233,27 @@ static void test_the_root_bus_is_asked_for(void **state)
     bench_clear(&bench);
 }
 
+static void test_f49_ports_that_input_devices_are_told_to_use_are_spared(void **state)
+{
+    (void)state;
+    struct bench bench;
+    bench_init(&bench, true);
+    bench_configure_text(&bench, "{\"pciPassthrough\":[{\"targetVm\":\"vm1\",\"allow\":[{\"vendorId\":\"0001\"}]}],"
+                                 "\"evdevPassthrough\":[{\"targetVm\":\"vm2\",\"pcieBusPrefix\":\"rp\",\"allow\":[]},"
+                                 "{\"targetVm\":\"vm1\",\"pcieBusPrefix\":\"ep\",\"allow\":[]}],"
+                                 "\"vms\":[{\"name\":\"vm1\",\"type\":\"qemu\",\"socket\":\"/1\"},"
+                                 "{\"name\":\"vm2\",\"type\":\"qemu\",\"socket\":\"/2\"}]}");
+    reconcile_scanned(bench.reconcile, bench.now);
+    bench_up(&bench, "vm1", 11);
+    bench_skip(&bench);
+    bench_answer(&bench, "vm1", RESULT_DONE, "", "");
+    bench_skip(&bench);
+    function(&bench, "01:00.0", 5, 1, 7, true);
+    bench_expect(&bench,
+                 "pci:0000:01:00.0 attaching vm1: " RULE(0, 0) "\nMEMORY\nATTACH vm1 pci:0000:01:00.0 5 sparing ep\n");
+    bench_clear(&bench);
+}
+
 static void test_a_group_is_never_on_its_way_into_two_vms(void **state)
 {
     (void)state;
@@ -683,6 +704,7 @@ int main(void)
         cmocka_unit_test(test_functions_without_an_iommu_group_share_none),
         cmocka_unit_test(test_a_vm_that_ends_lets_go_of_the_group),
         cmocka_unit_test(test_the_root_bus_is_asked_for),
+        cmocka_unit_test(test_f49_ports_that_input_devices_are_told_to_use_are_spared),
         cmocka_unit_test(test_a_group_is_never_on_its_way_into_two_vms),
         cmocka_unit_test(test_a_function_that_went_on_its_way_counts),
         cmocka_unit_test(test_a_choice_moves_the_whole_group),

@@ -90,7 +90,11 @@ static void test_numbers_fill_their_string(void **state)
     assert_int_equal(number, 0);
     assert_true(string_to_number("ffff", 16, 0xffff, &number));
     assert_int_equal(number, 0xffff);
-    assert_true(string_to_number("18446744073709551615", 10, ULONG_MAX, &number));
+    uint64_t wide = 7;
+    assert_true(string_to_uint64("18446744073709551615", 10, UINT64_MAX, &wide));
+    assert_true(wide == UINT64_MAX);
+    assert_false(string_to_uint64("18446744073709551616", 10, UINT64_MAX, &wide));
+    assert_int_equal(string_to_number("4294967296", 10, ULONG_MAX, &number), ULONG_MAX > UINT32_MAX);
     const char *wrong[] = {"", " 1", "+1", "-1", "1 ", "1x", "11", "18446744073709551616"};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
         assert_false(string_to_number(wrong[i], 10, 10, &number));

@@ -207,6 +207,14 @@ void bench_attach_pci(struct bench *bench, const char *vm, struct device *device
     vmms_start(bench->vmms, &operation, -1, NULL);
 }
 
+void bench_attach_pci_sparing(struct bench *bench, const char *vm, struct device *device, const char *prefix)
+{
+    struct operation operation = operation_for(bench, vm, OPERATION_ATTACH);
+    operation.device = device_reference(device);
+    (void)snprintf(operation.spared, sizeof operation.spared, "%s", prefix);
+    vmms_start(bench->vmms, &operation, -1, NULL);
+}
+
 void bench_detach(struct bench *bench, const char *vm, const char *object)
 {
     struct operation operation = operation_for(bench, vm, OPERATION_DETACH);

@@ -61,6 +61,7 @@ void bench_attach(struct bench *bench, const char *vm, struct device *device, in
 void bench_attach_input(struct bench *bench, const char *vm, struct device *device, const char *prefix);
 // With the VM's own bus for it, if ROOT_BUS.
 void bench_attach_pci(struct bench *bench, const char *vm, struct device *device, bool root_bus);
+void bench_attach_pci_sparing(struct bench *bench, const char *vm, struct device *device, const char *prefix);
 void bench_detach(struct bench *bench, const char *vm, const char *object);
 
 struct device *bench_input(unsigned number);

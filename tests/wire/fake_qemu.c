@@ -149,6 +149,10 @@ static struct json_object *qom_list(struct fake_qemu *fake, const char *path)
             add_entry(list, "xhci", fake->ehci_only ? "usb-ehci" : "qemu-xhci");
         for (size_t i = 0; i < fake->device_count; i++)
             add_entry(list, fake->devices[i].id, fake->devices[i].type);
+    } else if (strcmp(path, "/objects") == 0) {
+        add_entry(list, "pc.ram", "memory-backend-ram");
+        if (fake->context)
+            add_entry(list, "vhotplug-iommufd", "iommufd");
     } else if (strcmp(path, "/machine/peripheral/xhci") == 0) {
         add_entry(list, "xhci.0", "usb-bus");
     }
@@ -182,8 +186,103 @@ static struct json_object *qom_get(struct fake_qemu *fake, const char *path, con
     return json_object_new_string(device->port);
 }
 
+// ---- descriptors by name
+
+static struct fake_named *find_named(struct fake_qemu *fake, const char *name)
+{
+    for (size_t i = 0; i < sizeof fake->named / sizeof *fake->named; i++)
+        if (strcmp(fake->named[i].name, name) == 0)
+            return &fake->named[i];
+    return NULL;
+}
+
+// It is used once, whatever becomes of it. 0: there is none of that name.
+static ino_t use_named(struct fake_qemu *fake, const char *name)
+{
+    struct fake_named *named = find_named(fake, name);
+    if (named)
+        *named->name = '\0';
+    return named ? named->inode : 0;
+}
+
+static void fail_to_use(struct fake_qemu *fake, struct json_object *id, const char *name)
+{
+    char *text =
+        string_printf("Could not parse remote object fd %s:File descriptor named '%s' has not been found", name, name);
+    fail_with(fake, id, "GenericError", text);
+    free(text);
+}
+
+static void getfd(struct fake_qemu *fake, struct json_object *id, const char *name)
+{
+    struct fake_named *named = find_named(fake, name);
+    if (!named)
+        named = find_named(fake, "");
+    if (!named || !name)
+        abort();
+    (void)snprintf(named->name, sizeof named->name, "%s", name);
+    named->inode = fake->fd_inode;
+    answer(fake, id, "return", json_object_new_object());
+}
+
+static void object_add(struct fake_qemu *fake, struct json_object *id, struct json_object *arguments)
+{
+    const char *name = json_member_string(arguments, "fd");
+    assert_string_equal(json_member_string(arguments, "qom-type"), "iommufd");
+    assert_string_equal(json_member_string(arguments, "id"), "vhotplug-iommufd");
+    if (fake->object_error) {
+        fail_with(fake, id, "GenericError", fake->object_error);
+        return;
+    }
+    assert_int_equal(fake->context, 0); // QEMU loses the descriptor of a second one
+    fake->context = use_named(fake, name);
+    if (fake->context)
+        answer(fake, id, "return", json_object_new_object());
+    else
+        fail_to_use(fake, id, name);
+}
+
+// Whether what was handed over serves; if not, it has been answered.
+static bool take_function(struct fake_qemu *fake, struct json_object *id, struct json_object *arguments,
+                          ino_t *function)
+{
+    const char *name = json_member_string(arguments, "fd");
+    if (!name)
+        return true;
+    assert_string_equal(json_member_string(arguments, "iommufd"), "vhotplug-iommufd");
+    assert_true(fake->context != 0); // QEMU loses the descriptor otherwise
+    *function = use_named(fake, name);
+    if (!*function)
+        fail_to_use(fake, id, name);
+    else if (fake->function_error)
+        fail_with(fake, id, "GenericError", fake->function_error);
+    return *function && !fake->function_error;
+}
+
+static void closefd(struct fake_qemu *fake, struct json_object *id, const char *name)
+{
+    if (use_named(fake, name)) {
+        answer(fake, id, "return", json_object_new_object());
+        return;
+    }
+    char *text = string_printf("File descriptor named '%s' not found", name);
+    fail_with(fake, id, "GenericError", text);
+    free(text);
+}
+
+static void list_properties(struct fake_qemu *fake, struct json_object *id)
+{
+    struct json_object *list = json_object_new_array();
+    add_entry(list, "host", "str");
+    if (fake->takes_functions) {
+        add_entry(list, "fd", "string");
+        add_entry(list, "iommufd", "link<iommufd>");
+    }
+    answer(fake, id, "return", list);
+}
+
 // As QEMU 7.2 does: a port that is in use is no reason to refuse.
-static void add_on_port(struct fake_qemu *fake, struct json_object *arguments)
+static void add_on_port(struct fake_qemu *fake, struct json_object *arguments, ino_t function)
 {
     const char *name = json_member_string(arguments, "id"), *host = json_member_string(arguments, "host");
     fake_qemu_add(fake, name, json_member_string(arguments, "driver"));
@@ -191,6 +290,7 @@ static void add_on_port(struct fake_qemu *fake, struct json_object *arguments)
     (void)snprintf(device->on, sizeof device->on, "%s", json_member_string(arguments, "bus"));
     (void)snprintf(device->port, sizeof device->port, "none");
     (void)snprintf(device->host, sizeof device->host, "%s", host ? host : "");
+    device->function = function;
 }
 
 static int answer_late(sd_event_source *source, uint64_t now, void *user)
@@ -221,8 +321,11 @@ static void device_add(struct fake_qemu *fake, struct json_object *id, struct js
     const char *port = json_member_string(arguments, "port");
     uint64_t number = 0;
     bool on_port = strcmp(json_member_string(arguments, "driver"), "usb-host") != 0;
+    ino_t function = 0;
+    if (!fake->answer_error && !take_function(fake, id, arguments, &function))
+        return;
     if (on_port && (!fake->answer_error || fake->adds_all_the_same))
-        add_on_port(fake, arguments);
+        add_on_port(fake, arguments, function);
     if (fake->answer_error) {
         fail_with(fake, id, "GenericError", fake->answer_error);
         return;
@@ -296,6 +399,14 @@ static void run_command(struct fake_qemu *fake, struct json_object *message, con
         device_add(fake, id, arguments);
     } else if (strcmp(name, "device_del") == 0) {
         device_del(fake, id, json_member_string(arguments, "id"));
+    } else if (strcmp(name, "device-list-properties") == 0) {
+        list_properties(fake, id);
+    } else if (strcmp(name, "getfd") == 0) {
+        getfd(fake, id, json_member_string(arguments, "fdname"));
+    } else if (strcmp(name, "closefd") == 0) {
+        closefd(fake, id, json_member_string(arguments, "fdname"));
+    } else if (strcmp(name, "object-add") == 0) {
+        object_add(fake, id, arguments);
     } else {
         answer(fake, id, "return", json_object_new_object());
     }

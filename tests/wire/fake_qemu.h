@@ -18,6 +18,7 @@ struct fake_device {
     bool detached;   // its host device has gone
     unsigned bus, address;
     char host[64], sysfsdev[64]; // PCI: what it says of its host's device, "" for nothing
+    ino_t function;              // PCI: what was handed over of it; 0: nothing
 };
 
 struct fake_qemu {
@@ -35,6 +36,16 @@ struct fake_qemu {
     dev_t fd_device; // of the descriptor that came last
     ino_t fd_inode;
     unsigned fds;
+
+    // PCI functions by descriptor, in the words of QEMU 10.0.
+    bool takes_functions;
+    struct fake_named {
+        char name[32]; // "": none
+        ino_t inode;
+    } named[4];
+    ino_t context;              // of its object "vhotplug-iommufd"; 0: it has none
+    const char *object_error;   // words of the error for object-add
+    const char *function_error; // and for device_add of a function that was handed over
 
     // Faults.
     bool mute;             // accepts and never greets

@@ -95,6 +95,26 @@ static void test_f34_a_function_goes_on_a_free_port_by_its_address(void **state)
     fake_qemu_stop(&fake);
 }
 
+static void test_f49_ports_that_input_devices_are_told_to_use_come_last(void **state)
+{
+    struct bench *bench = *state;
+    struct fake_qemu fake = {0};
+    fake_qemu_add(&fake, "ep1", "pcie-root-port");
+    fake_qemu_add(&fake, "net1", "pcie-root-port");
+    fake_qemu_add(&fake, "epx", "pcie-root-port");
+    begin(bench, &fake);
+    static const char *const order[] = {"epx", "net1", "ep1"};
+    for (unsigned i = 0; i < 3; i++) {
+        CLEANUP(cleanup_device) struct device *device = bench_pci(i + 1, GROUP);
+        bench_attach_pci_sparing(bench, "vm1", device, "ep");
+        expect_done(bench, RESULT_DONE);
+        char address[16];
+        (void)snprintf(address, sizeof address, "0000:%02x:00.0", i + 1);
+        assert_string_equal(fake_qemu_on(&fake, order[i])->host, address);
+    }
+    fake_qemu_stop(&fake);
+}
+
 static void test_f34_the_root_bus_of_the_machine(void **state)
 {
     struct bench *bench = *state;
@@ -469,6 +489,7 @@ int main(int count, char **arguments)
         cmocka_set_test_filter(arguments[1]);
     const struct CMUnitTest tests[] = {
         TEST(test_f34_a_function_goes_on_a_free_port_by_its_address),
+        TEST(test_f49_ports_that_input_devices_are_told_to_use_come_last),
         TEST(test_f34_the_root_bus_of_the_machine),
         TEST(test_f34_refusals_that_a_person_can_mend),
         TEST(test_the_limit_of_locked_memory_is_named),

@@ -1,6 +1,7 @@
 // The VMM wing on a real QEMU, stopped before its first instruction (-S). Left out where there is none.
 #include "bench.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -263,6 +264,47 @@ static void test_f34_function_that_is_not_there(void **state)
     bench_expect(bench, "down", "vm1");
 }
 
+// Whether the process has PATH open.
+static bool holds(pid_t pid, const char *path)
+{
+    bool found = false;
+    CLEANUP(cleanup_free) char *directory = string_printf("/proc/%d/fd", (int)pid);
+    CLEANUP(cleanup_directory) DIR *listing = opendir(directory);
+    assert_non_null(listing);
+    for (const struct dirent *entry; (entry = readdir(listing)) != NULL;) {
+        char target[64] = "";
+        found =
+            (readlinkat(dirfd(listing), entry->d_name, target, sizeof target - 1) > 0 && strcmp(target, path) == 0) ||
+            found;
+    }
+    return found;
+}
+
+// A QEMU that takes functions by descriptor gets two that are none; an older one is not asked to.
+static void test_f34_descriptors_that_are_none(void **state)
+{
+    static const char *const more[] = {"-device", "pcie-root-port,id=rp1,chassis=1", NULL};
+    struct bench *bench = *state;
+    vmms_offer_iommu(bench->vmms, "/dev/zero");
+    pid_t pid = start(bench, more);
+    CLEANUP(cleanup_device) struct device *device = bench_pci(0xfe, 1);
+    list(bench);
+    if (vmms_takes_functions(bench->vmms, "vm1")) {
+        bench_attach(bench, "vm1", device, open("/dev/full", O_RDWR | O_CLOEXEC));
+        const struct result *result = &bench_expect(bench, "done", "vm1")->result;
+        assert_int_equal(result->kind, RESULT_RETRY);
+        assert_non_null(strstr(result->text, "vm1: it was not passed by descriptor: vfio "));
+        assert_non_null(strstr(result->text, ": error bind device fd="));
+        assert_true(holds(pid, "/dev/zero"));
+        assert_false(holds(pid, "/dev/full")); // or vfio-pci could never let go of the function
+        assert_false(vmms_takes_functions(bench->vmms, "vm1"));
+    }
+    bench_attach_pci(bench, "vm1", device, false);
+    assert_int_equal(bench_expect(bench, "done", "vm1")->result.kind, RESULT_GONE);
+    end(pid, SIGTERM);
+    bench_expect(bench, "down", "vm1");
+}
+
 #define TEST(function) cmocka_unit_test_setup_teardown(function, bench_setup, bench_teardown)
 
 // With an argument: only the tests whose names match it.
@@ -284,6 +326,7 @@ int main(int count, char **arguments)
         TEST(test_f49_ports_of_a_switch),
         TEST(test_f49_board_without_pcie),
         TEST(test_f34_function_that_is_not_there),
+        TEST(test_f34_descriptors_that_are_none),
     };
     if (is_missing())
         return 77; // skipped

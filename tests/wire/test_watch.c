@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -279,6 +280,71 @@ static void test_paths_that_cannot_be(void **state)
     bench_expect_nothing(bench);
 }
 
+// Only so many descriptors from now on; returns how many there were to be.
+static rlim_t allow(rlim_t descriptors)
+{
+    struct rlimit limit;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    rlim_t before = limit.rlim_cur;
+    limit.rlim_cur = descriptors;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    return before;
+}
+
+// A start and, later, another one are noticed although at the first there was no room for more than ROOM descriptors.
+static void start_without_room(struct bench *bench, rlim_t room)
+{
+    bench_add_vm(bench, "vm1", "s");
+    bench_expect(bench, "down", "vm1");
+    bench_expect_nothing(bench);
+    pid_t pid = serve(bench, "s", 0);
+    rlim_t before = allow(room);
+    bench_expect_nothing(bench);
+    (void)allow(before);
+    bench_expect_up(bench, "vm1");
+    erase(bench, "s");
+    end(pid);
+    bench_expect(bench, "down", "vm1");
+    bench_expect_nothing(bench); // the looks after a death are over
+    pid = serve(bench, "s", 0);
+    bench_expect_up(bench, "vm1");
+    end(pid);
+    erase(bench, "s");
+}
+
+static void test_f20_a_start_without_room_for_a_watch(void **state)
+{
+    start_without_room(*state, 0);
+}
+
+static void test_f20_a_start_without_room_for_a_connection(void **state)
+{
+    int next = dup(STDERR_FILENO);
+    assert_true(next >= 0);
+    close(next);
+    start_without_room(*state, (rlim_t)next + 1); // the inotify instance of the VM, which is made anew, has room
+}
+
+// That there is no room to ask who serves it is no reason to take a VM for dead.
+static void test_f20_a_look_without_room_at_a_vm_that_is_up(void **state)
+{
+    struct bench *bench = *state;
+    bench_add_vm(bench, "vm1", "s");
+    bench_expect(bench, "down", "vm1");
+    pid_t pid = serve(bench, "s", 0);
+    bench_expect_up(bench, "vm1");
+    bench_expect_nothing(bench);
+    CLEANUP(cleanup_free) char *path = path_of(bench, "s");
+    assert_int_equal(chmod(path, 0700), 0); // an event that it is looked at for
+    rlim_t before = allow(0);
+    bench_expect_nothing(bench);
+    (void)allow(before);
+    bench_expect_nothing(bench);
+    end(pid);
+    bench_expect(bench, "down", "vm1");
+    erase(bench, "s");
+}
+
 #define TEST(function) cmocka_unit_test_setup_teardown(function, bench_setup, bench_teardown)
 
 // With an argument: only the tests whose names match it.
@@ -288,6 +354,9 @@ int main(int count, char **arguments)
         cmocka_set_test_filter(arguments[1]);
     const struct CMUnitTest tests[] = {
         TEST(test_f20_started_after_us),
+        TEST(test_f20_a_start_without_room_for_a_watch),
+        TEST(test_f20_a_start_without_room_for_a_connection),
+        TEST(test_f20_a_look_without_room_at_a_vm_that_is_up),
         TEST(test_started_before_us),
         TEST(test_f20_socket_that_listens_late),
         TEST(test_stale_file_then_restart),
