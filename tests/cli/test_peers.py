@@ -127,6 +127,8 @@ BEHAVIOURS = [garbage, wrong_greeting, greeting_of_wrong_types, half_a_line, hal
               deep_nesting, immediate_end, end_after_the_greeting, error_for_everything, error_of_wrong_types,
               reply_of_wrong_types, reply_to_nobody, silence, silence_after_the_greeting, silence_in_the_middle]
 
+WITHOUT_GREETING = [half_a_line, silence]
+
 
 @pytest.fixture
 def serve(place):
@@ -156,7 +158,10 @@ def test_nonsense_is_said_once_and_healed(start, serve, config, behaviour):
     daemon = start("-c", config())
     line = daemon.wait_line("^warning vm1 does not answer: ")
     assert line.isprintable() and len(line) < 600
-    vm.wait_served(2, daemon)
+    if behaviour in WITHOUT_GREETING:
+        assert vm.served == 1, "it may greet at any time, so the one connection is kept"
+    else:
+        vm.wait_served(2, daemon)
     assert not daemon.matching("vm1 answers")
     vm.behave()
     daemon.wait_line("^info vm1 answers$")
