@@ -41,7 +41,8 @@ def half_a_line_and_end(connection):
 
 def half_a_reply_and_end(connection):
     connection.send(GREETING)
-    connection.send(encoded(answer(connection.command()))[:7])
+    if (command := connection.command()) is not None:  # else it was only looked whether somebody is there
+        connection.send(encoded(answer(command))[:7])
 
 
 def ten_megabytes(connection):
@@ -118,7 +119,8 @@ def silence_after_the_greeting(connection):
 
 def silence_in_the_middle(connection):
     connection.send(GREETING)
-    connection.send(answer(connection.command()))
+    if (command := connection.command()) is not None:
+        connection.send(answer(command))
     connection.drain()
 
 
