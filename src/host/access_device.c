@@ -18,11 +18,7 @@ static bool is_input_current(const void *subject)
 
 static bool is_function_current(const void *subject)
 {
-    const struct device *device = subject;
-    CLEANUP(cleanup_device) struct device *now = NULL;
-
-    return pci_read_at(device->syspath, &now) >= 0 && now->instance == device->instance &&
-           now->iommu_group == device->iommu_group;
+    return pci_is_current(subject);
 }
 
 // The number that the kernel gave to the node of an IOMMU group.

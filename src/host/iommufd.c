@@ -34,14 +34,6 @@ static int read_number(const struct device *device, const char *name, dev_t *num
     return directory < 0 ? directory : sysfs_device_number(directory, "dev", number);
 }
 
-// Last: if the function is still the one that policy saw, the node that was opened before is its own.
-static bool is_current(const struct device *device)
-{
-    CLEANUP(cleanup_device) struct device *now = NULL;
-
-    return pci_read_at(device->syspath, &now) >= 0 && now->instance == device->instance;
-}
-
 static int open_node(const struct device *device, const char *name, const char *node)
 {
     CLEANUP(cleanup_close) int fd = open(node, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY);
@@ -54,7 +46,8 @@ static int open_node(const struct device *device, const char *name, const char *
     error = read_number(device, name, &number);
     if (error < 0)
         return error;
-    if (status.st_rdev != number || !is_current(device))
+    // Last: if the function is still the one that policy saw, the node that was opened before is its own.
+    if (status.st_rdev != number || !pci_is_current(device))
         return -ESTALE;
     return steal_fd(&fd);
 }

@@ -178,6 +178,14 @@ int pci_read(const struct source *source, struct reading *reading)
     return 0;
 }
 
+bool pci_is_current(const struct device *device)
+{
+    CLEANUP(cleanup_device) struct device *now = NULL;
+
+    return pci_read_at(device->syspath, &now) >= 0 && now->instance == device->instance &&
+           now->iommu_group == device->iommu_group;
+}
+
 bool pci_lists(const struct device *device, const struct device *other)
 {
     for (size_t i = 0; i < device->peer_count; i++)

@@ -16,5 +16,8 @@ int pci_read(const struct source *source, struct reading *reading) CHECKED;
 // The same from its directory alone, by its real path; no names.
 int pci_read_at(const char *syspath, struct device **device) CHECKED;
 
+// Whether DEVICE is still that very function, in the same IOMMU group.
+bool pci_is_current(const struct device *device) CHECKED;
+
 // Whether DEVICE has that very plug of OTHER among its peers.
 bool pci_lists(const struct device *device, const struct device *other) CHECKED;

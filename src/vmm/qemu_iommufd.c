@@ -100,14 +100,6 @@ bool qemu_iommufd_refused(struct qemu *qemu)
 
 // ---- the context
 
-static void handle_made(struct qemu *qemu, unsigned tag, const struct qmp_reply *reply)
-{
-    (void)tag;
-    free(steal_pointer(&qemu->add_error));
-    if (!reply->value)
-        qemu->add_error = qemu_words(reply->error);
-}
-
 static void end_made(struct qemu *qemu)
 {
     if (qemu->add_error)
@@ -134,7 +126,7 @@ static void make_object(struct qemu *qemu)
     json_object_object_add(arguments, "id", json_object_new_string(OBJECT));
     json_object_object_add(arguments, "fd", json_object_new_string(CONTEXT_NAME));
     send_fd(qemu, CONTEXT_NAME, fd);
-    qemu_send(qemu, "object-add", arguments, -1, handle_made, 0);
+    qemu_send(qemu, "object-add", arguments, -1, qemu_note_added, 0);
     send_close(qemu, CONTEXT_NAME);
     qemu_then(qemu, end_made);
 }

@@ -141,14 +141,6 @@ static void end_added(struct qemu *qemu)
     }
 }
 
-static void handle_added(struct qemu *qemu, unsigned tag, const struct qmp_reply *reply)
-{
-    (void)tag;
-    free(steal_pointer(&qemu->add_error));
-    if (!reply->value)
-        qemu->add_error = qemu_words(reply->error);
-}
-
 static void end_try(struct qemu *qemu)
 {
     qemu_list(qemu, false, qemu->add_error ? end_failed : end_added);
@@ -164,7 +156,7 @@ static void add(struct qemu *qemu, const char *bus)
     json_object_object_add(arguments, "bus", json_object_new_string(bus));
     if (plug->before)
         plug->before(qemu, arguments);
-    qemu_send(qemu, "device_add", arguments, -1, handle_added, 0);
+    qemu_send(qemu, "device_add", arguments, -1, qemu_note_added, 0);
     if (plug->after)
         plug->after(qemu);
     qemu_then(qemu, end_try);

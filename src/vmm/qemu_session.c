@@ -58,6 +58,14 @@ char *qemu_words(const char *words)
     return text_take(&text);
 }
 
+void qemu_note_added(struct qemu *qemu, unsigned tag, const struct qmp_reply *reply)
+{
+    (void)tag;
+    free(steal_pointer(&qemu->add_error));
+    if (!reply->value)
+        qemu->add_error = qemu_words(reply->error);
+}
+
 void qemu_ask(struct qemu *qemu, const char *object)
 {
     if (qemu_asked(qemu, object))

@@ -125,6 +125,8 @@ struct json_object *qemu_path(const char *path, const char *property) CHECKED;
 
 // QEMU's words for a text, made safe; owned.
 char *qemu_words(const char *words) CHECKED;
+// For qemu_send: keeps the words of the error in qemu->add_error, NULL if it was done.
+void qemu_note_added(struct qemu *qemu, unsigned tag, const struct qmp_reply *reply);
 
 // Whether the host has lost the device, as far as its node tells.
 bool qemu_device_gone(const struct device *device) CHECKED;

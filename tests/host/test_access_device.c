@@ -59,12 +59,7 @@ static void make_devices(struct bench *bench)
     bench->keyboard->syspath = string_printf("%s/" KEYBOARD, bench->root);
     bench->keyboard->node = string_copy(bench->node);
     bench->keyboard->instance = input_instance(bench->keyboard->syspath);
-    tree_write(bench->root, CARD "/vendor", "0x8086\n");
-    tree_write(bench->root, CARD "/device", "0x10d3\n");
-    tree_write(bench->root, CARD "/class", "0x020000\n");
-    tree_link(bench->root, CARD "/iommu_group", "../../../kernel/iommu_groups/12");
-    tree_write(bench->root, "sys/class/vfio/12/dev", "0:0\n");
-    tree_write(bench->root, "dev/vfio/12", "");
+    tree_card(bench->root, CARD);
     bench->group_node = string_printf("%s/dev/vfio/12", bench->root);
     CLEANUP(cleanup_free) char *card = string_printf("%s/" CARD, bench->root);
     assert_int_equal(pci_read_at(card, &bench->card), 0);

@@ -81,13 +81,8 @@ static void make_card(struct bench *bench)
 {
     CLEANUP(cleanup_free) char *card = string_printf("%s/" CARD, bench->root);
 
-    tree_write(bench->root, CARD "/vendor", "0x8086\n");
-    tree_write(bench->root, CARD "/device", "0x10d3\n");
-    tree_write(bench->root, CARD "/class", "0x020000\n");
-    tree_link(bench->root, CARD "/iommu_group", "../../../kernel/iommu_groups/12");
-    tree_write(bench->root, CARD "/vfio-dev/vfio3/dev", "0:0\n"); // as files have it
-    tree_write(bench->root, "sys/class/vfio/12/dev", "0:0\n");
-    tree_write(bench->root, "dev/vfio/12", "");
+    tree_card(bench->root, CARD);
+    tree_write(bench->root, CARD "/vfio-dev/vfio3/dev", "0:0\n");
     tree_write(bench->root, OWN, "own");
     bench->group_node = string_printf("%s/dev/vfio/12", bench->root);
     bench->own_node = string_printf("%s/" OWN, bench->root);

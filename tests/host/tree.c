@@ -124,3 +124,17 @@ void tree_usb(const char *root, const char *path, const char *bus, const char *a
     }
     tree_write_bytes(root, descriptors, tree_mouse, tree_mouse_length);
 }
+
+void tree_card(const char *root, const char *path)
+{
+    const char *const files[][2] = {{"vendor", "0x8086\n"}, {"device", "0x10d3\n"}, {"class", "0x020000\n"}};
+    CLEANUP(cleanup_free) char *group = string_printf("%s/iommu_group", path);
+
+    for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+        CLEANUP(cleanup_free) char *file = string_printf("%s/%s", path, files[i][0]);
+        tree_write(root, file, files[i][1]);
+    }
+    tree_link(root, group, "../../../kernel/iommu_groups/12");
+    tree_write(root, "sys/class/vfio/12/dev", "0:0\n"); // as files have it
+    tree_write(root, "dev/vfio/12", "");
+}

@@ -20,6 +20,9 @@ void tree_remove(const char *root, const char *path);
 // Makes a USB device as the kernel shows it: a mouse, 0627:0001, with some attributes.
 void tree_usb(const char *root, const char *path, const char *bus, const char *address);
 
+// Makes a PCI function, a network card 8086:10d3 of IOMMU group 12, and the group's node, dev/vfio/12.
+void tree_card(const char *root, const char *path);
+
 // The descriptors of that mouse.
 extern const unsigned char tree_mouse[];
 extern const size_t tree_mouse_length;
