@@ -169,10 +169,10 @@ static bool strikes(const char *function)
         }                                                           \
         return real arguments;                                      \
     }
-#define OPENING(name)                                               \
-    int name(const char *path, int flags, ...)                      \
+#define OPENING(name, parameters, arguments)                        \
+    int name parameters                                             \
     {                                                               \
-        static int (*real)(const char *, int, ...);                 \
+        static int(*real) parameters;                               \
         va_list rest;                                               \
         va_start(rest, flags);                                      \
         mode_t mode = flags & (O_CREAT | __O_TMPFILE) ? va_arg(rest, mode_t) : 0; \
@@ -183,32 +183,16 @@ static bool strikes(const char *function)
             errno = EMFILE;                                         \
             return -1;                                              \
         }                                                           \
-        return real(path, flags, mode);                             \
-    }
-#define OPENING_AT(name)                                            \
-    int name(int directory, const char *path, int flags, ...)       \
-    {                                                               \
-        static int (*real)(int, const char *, int, ...);            \
-        va_list rest;                                               \
-        va_start(rest, flags);                                      \
-        mode_t mode = flags & (O_CREAT | __O_TMPFILE) ? va_arg(rest, mode_t) : 0; \
-        va_end(rest);                                               \
-        if (!real)                                                  \
-            *(void **)&real = next_of(#name);                       \
-        if (strikes(#name)) {                                       \
-            errno = EMFILE;                                         \
-            return -1;                                              \
-        }                                                           \
-        return real(directory, path, flags, mode);                  \
+        return real arguments;                                      \
     }
 
 int __open64_2(const char *path, int flags);
 int __openat64_2(int directory, const char *path, int flags);
 
-OPENING(open)
-OPENING(open64)
-OPENING_AT(openat)
-OPENING_AT(openat64)
+OPENING(open, (const char *path, int flags, ...), (path, flags, mode))
+OPENING(open64, (const char *path, int flags, ...), (path, flags, mode))
+OPENING(openat, (int directory, const char *path, int flags, ...), (directory, path, flags, mode))
+OPENING(openat64, (int directory, const char *path, int flags, ...), (directory, path, flags, mode))
 FAILING(int, __open64_2, (const char *path, int flags), (path, flags), -1, EMFILE)
 FAILING(int, __openat64_2, (int directory, const char *path, int flags), (directory, path, flags), -1, EMFILE)
 FAILING(FILE *, fopen, (const char *path, const char *mode), (path, mode), NULL, EMFILE)
