@@ -1,151 +1,29 @@
 #!/usr/bin/python3
 """Measures vhotplug against the floor: ./dev bench. docs/benchmarks.md says what is real here and what is not."""
 import argparse
-import contextlib
 import datetime
 import json
 import os
 import pathlib
 import platform
 import re
-import select
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 
 import figures
+import real
+from world import PORTS, World, config_of_rules, config_of_vms, percentile, percentiles, why_not
 
-# When a measurement is given up; nothing here fails because a time is long.
-PATIENCE = 600
-SOCKETS = "/run/bench"
-API = "/run/bench/api.sock"
-# Namespaces of its own, in which /sys, /dev and /run are empty, and udevd seems to run.
-PREPARE = """set -e
-for place in /sys /run /dev; do mount -t tmpfs -o mode=755 none $place; done
-mknod -m 666 /dev/null c 1 3
-mknod -m 666 /dev/urandom c 1 9
-mkdir -p /run/udev/data /run/bench/run /sys/bus/usb/devices /sys/bus/pci/devices /sys/class/input /sys/class/block
-: >/run/udev/control
-exec "$@"
-"""
-UNSHARE = ["unshare", "--mount", "--net", "--propagation", "private", "sh", "-c"]
-PORTS = 15  # of a controller of the scripted VMs
 MEMORY_VMS = 16
-
-
-def why_not():
-    """Why nothing can be measured here, or None."""
-    run = subprocess.run([*UNSHARE, PREPARE, "sh", "true"], capture_output=True, text=True, stdin=subprocess.DEVNULL,
-                         check=False)
-    return None if run.returncode == 0 else f"root and namespaces of its own are needed: {run.stderr.strip()}"
-
-
-class World:
-    """bench-world in its namespaces, and at most one program that is measured in it."""
-
-    def __init__(self, build, vms=1, hanging=0, controllers=1):
-        self.build, self.pid = build, None
-        self.process = subprocess.Popen(
-            [*UNSHARE, PREPARE, "sh", build / "bench/bench-world", SOCKETS, str(vms), str(hanging), str(controllers)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, failed, *_):
-        if failed:
-            self.process.kill()
-        self.process.stdin.close()
-        self.process.wait(PATIENCE)
-        self.process.stdout.close()
-        if self.pid:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
-
-    def tell(self, *words):
-        self.process.stdin.write(" ".join(map(str, words)) + "\n")
-        self.process.stdin.flush()
-        if not select.select([self.process.stdout], [], [], PATIENCE)[0]:
-            raise RuntimeError(f"no answer to {words} within {PATIENCE} s")
-        answer = self.process.stdout.readline()
-        if not answer:
-            raise RuntimeError(f"bench-world ended at {words}")
-        return answer.split()
-
-    def start(self, *arguments):
-        """Starts a program; returns the ns until it was ready, and has its events listened to."""
-        pid, ready = self.tell("start", *arguments)
-        self.pid = int(pid)
-        self.tell("listen", API)
-        return int(ready)
-
-    def start_daemon(self, config, *arguments):
-        return self.start(self.build / "src/vhotplug", "-c", config, *arguments)
-
-    def start_floor(self):
-        return self.start(self.build / "bench/bench-floor", SOCKETS + "/vm0000.qmp", API)
-
-    def plug(self, count, vms, forget=False):
-        """[(ns to device_add, ns to attached)]"""
-        return [tuple(map(int, pair.split(","))) for pair in self.tell("plug", count, vms, int(forget))]
-
-    def counts(self):
-        return [int(word) for word in self.tell("counts")]
-
-    def memory(self):
-        """KiB that are this process's alone."""
-        text = pathlib.Path(f"/proc/{self.pid}/smaps_rollup").read_text()
-        return sum(int(kib) for kib in re.findall(r"^Private_(?:Clean|Dirty): +(\d+) kB", text, re.M))
-
-    def cpu(self):
-        """Seconds of CPU so far, of all its threads, also of those that have ended."""
-        fields = pathlib.Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-    def switches(self):
-        """Context switches of the threads that it has."""
-        statuses = [path.read_text() for path in pathlib.Path(f"/proc/{self.pid}/task").glob("*/status")]
-        return sum(int(count) for text in statuses for count in re.findall(r"ctxt_switches:\s+(\d+)", text))
-
-
-# ---- configurations
-
-def write_config(place, groups, vms):
-    path = place / "vhotplug.conf"
-    path.write_text(json.dumps({
-        "usbPassthrough": groups,
-        "vms": [{"name": f"vm{i:04}", "type": "qemu", "socket": f"{SOCKETS}/vm{i:04}.qmp"} for i in range(vms)],
-        "general": {"statePath": f"{SOCKETS}/state", "api": {"enable": True, "unixSocket": API}},
-    }))
-    return path
-
-
-def config_of_vms(place, vms):
-    """A group for each VM, with one rule."""
-    return write_config(place, [{"targetVm": f"vm{i:04}", "allow": [{"serial": f"vm{i:04}"}]} for i in range(vms)], vms)
-
-
-def config_of_rules(place, rules):
-    """One VM and so many rules, of which the last matches: before it by turns two ids and a pattern."""
-    others = [{"vendorId": "1d6b", "productId": f"{i % 65536:04x}"} if i % 2 == 0 else {"productName": f"Nothing {i}.*"}
-              for i in range(rules - 1)]
-    return write_config(place, [{"targetVm": "vm0000", "allow": [*others, {"serial": "vm0000"}]}], 1)
 
 
 # ---- measurements
 
-def percentile(values, part):
-    """The smallest value that so large a part of all values does not exceed."""
-    values = sorted(values)
-    return values[max(0, -(-len(values) * part // 100) - 1)]
-
-
 def summary(times):
     """µs at p50, p95, p99 of both times."""
-    return {name: {f"p{part}": round(percentile([pair[i] for pair in times], part) / 1000, 1) for part in (50, 95, 99)}
-            for i, name in enumerate(("bytes", "attached"))}
+    return {name: percentiles([pair[i] / 1000 for pair in times]) for i, name in enumerate(("bytes", "attached"))}
 
 
 def plugs(world, count, vms, forget=False):
@@ -217,7 +95,7 @@ def measure_memory(build, place, count):
         world.tell("make", 0, count, MEMORY_VMS)
         world.start_daemon(config_of_vms(place, MEMORY_VMS), "-a")
         world.tell("settled", count)
-        return {"devices": count, "kib": world.memory()}
+        return {"devices": count, "kib": world.memory(), "files": world.memory("Clean")}
 
 
 def measure_idle(build, place, seconds):
@@ -323,6 +201,8 @@ def measure(settings):
         say(f"{settings.idle} idle seconds")
         found["idle"] = measure_idle(build, place, settings.idle)
         found["sizes"] = measure_sizes(build, place)
+        say(f"{settings.lab} real plugs each in the lab")
+        found["lab"] = real.measure(build, settings.lab, say)
     finally:
         shutil.rmtree(place, ignore_errors=True)
     found["machine"]["load_after"] = round(os.getloadavg()[0], 2)
@@ -344,6 +224,7 @@ def main():
     parser.add_argument("--devices", type=numbers, default=[10, 100, 1000])
     parser.add_argument("--starts", type=int, default=50)
     parser.add_argument("--idle", type=int, default=60)
+    parser.add_argument("--lab", type=int, default=100, help="real plugs in the lab, for each who is measured; 0: no lab")
     settings = parser.parse_args()
     if reason := why_not():
         sys.exit(f"bench: {reason}")

@@ -16,6 +16,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common.h"
 #include "util/cleanup.h"
 #include "util/text.h"
 
@@ -30,12 +31,6 @@ static const uint8_t mouse[] = {
     9,  0x21, 1,    0,    0, 1, 0x22, 52,   0,                                              // HID
     7,  5,    0x81, 3,    4, 0, 7,                                                          // endpoint
 };
-
-static void fail(const char *what)
-{
-    (void)fprintf(stderr, "bench-world: %s: %s\n", what, strerror(errno));
-    exit(EXIT_FAILURE);
-}
 
 static unsigned bus_of(size_t index)
 {

@@ -46,8 +46,8 @@ def other_rows(found):
     yield ["start until ready, p50 / p95", f"{start['daemon']['p50'] / 1000:.1f} / {start['daemon']['p95'] / 1000:.1f} ms",
            f"{start['floor']['p50'] / 1000:.1f} / {start['floor']['p95'] / 1000:.1f} ms"]
     for row in found["memory"]:
-        yield [f"private memory, {row['devices']} devices in 16 VMs", f"{row['kib']} KiB",
-               f"{found['rules'][0]['floor']['memory']} KiB"]
+        yield [f"private memory, {row['devices']} devices in 16 VMs",
+               f"{row['kib']} KiB written, {row['files']} KiB of files", f"{found['rules'][0]['floor']['memory']} KiB written"]
     yield [f"context switches in {idle['seconds']} idle seconds", idle["switches"], "–"]
     yield [f"CPU in {idle['seconds']} idle seconds", f"{idle['cpu']} s", "–"]
     sizes = found["sizes"]
@@ -56,6 +56,27 @@ def other_rows(found):
     yield ["of these not in the smallest Debian"] + [
         ", ".join(f"{library} {size / 1024:.0f} KiB" for library, size in sorted(sizes[name]["added"].items())) or "none"
         for name in ("daemon", "floor")]
+
+
+def percents(parts):
+    return " / ".join(f"{parts[part] * 100:.0f}" for part in ("p50", "p95", "p99"))
+
+
+def lab_table(lab):
+    """Shares and ratios alone: times of an emulated machine are none."""
+    if "missing" in lab:
+        return f"Real plugs in the lab were not measured: {lab['missing']}.\n"
+    names = {"floor": "floor, scripted VM", "daemon": "vhotplug, scripted VM", "qemu": "vhotplug, real QEMU"}
+    rows = [[name, lab[who]["plugs"], percents(lab[who]["share"]["udevd"]), percents(lab[who]["share"]["own"]),
+             percents(lab[who]["share"]["vm"]) if who == "qemu" else "–"] for who, name in names.items()]
+    ways = {"bytes": "from udevd's event to `device_add`", "attached": "from udevd's event to attached"}
+    return "\n".join([
+        f"Real plugs in the lab, measured on {lab['date']} in {lab['minutes']} minutes, load {lab['load']} before and "
+        f"{lab['load_after']} after: shares of the way from the kernel's event until the attach was told, and how many "
+        "times as long as the floor, each p50 / p95 / p99.\n",
+        lines_of(["real plugs", "plugs", "until udevd's event, %", "then the program, %", "QEMU answers `device_add`, %"], rows),
+        lines_of(["of the floor's time, scripted VM", "p50", "p95", "p99"],
+                 [[name, *lab["ratio"][way].values()] for way, name in ways.items()])])
 
 
 def table(found):
@@ -68,7 +89,7 @@ def table(found):
         f"Linux {machine['kernel']}, load {machine['load']} before and {machine['load_after']} after. {found['plugs']} "
         "plugs each; times are p50 / p95 / p99; ratios are of p50.\n",
         plug_table("rules", rules), plug_table("VMs, of which hang", vms), burst_table(found["bursts"]),
-        lines_of(["", "vhotplug", "floor"], other_rows(found))])
+        lines_of(["", "vhotplug", "floor"], other_rows(found)), lab_table(found["lab"])])
 
 
 # ---- plots

@@ -8,10 +8,9 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "common.h"
 #include "util/json.h"
 #include "util/text.h"
 
@@ -40,19 +39,6 @@ struct peers {
     struct peer *list;
     struct peers_counts counts;
 };
-
-uint64_t now_ns(void)
-{
-    struct timespec now;
-    (void)clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
-
-static void fail(const char *what)
-{
-    (void)fprintf(stderr, "bench-world: %s: %s\n", what, strerror(errno));
-    exit(EXIT_FAILURE);
-}
 
 static void listen_for(struct peer *peer, bool more)
 {
@@ -224,15 +210,6 @@ static void handle_command(struct peer *peer, const char *line, uint64_t came)
     }
 }
 
-static void close_descriptors(struct msghdr *message)
-{
-    for (struct cmsghdr *header = CMSG_FIRSTHDR(message); header; header = CMSG_NXTHDR(message, header)) {
-        int fd;
-        memcpy(&fd, CMSG_DATA(header), sizeof fd);
-        close(fd);
-    }
-}
-
 static void handle_lines(struct peer *peer, uint64_t came)
 {
     char *line = peer->input.string;
@@ -268,15 +245,12 @@ static void read_client(struct peer *peer)
 
 static void start_peer(struct peer *peer, const char *directory, size_t number, bool hangs)
 {
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    (void)snprintf(address.sun_path, sizeof address.sun_path, "%s/vm%04zu.qmp", directory, number);
+    CLEANUP(cleanup_free) char *path = string_printf("%s/vm%04zu.qmp", directory, number);
     peer->client = -1;
-    peer->listening = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    peer->listening = listen_at(path, CLIENTS_WAITING);
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = peer};
-    if (peer->listening < 0 || bind(peer->listening, (const struct sockaddr *)&address, sizeof address) < 0 ||
-        listen(peer->listening, CLIENTS_WAITING) < 0 ||
-        (!hangs && epoll_ctl(peer->peers->epoll, EPOLL_CTL_ADD, peer->listening, &event) < 0))
-        fail(address.sun_path);
+    if (!hangs && epoll_ctl(peer->peers->epoll, EPOLL_CTL_ADD, peer->listening, &event) < 0)
+        fail(path);
 }
 
 struct peers *peers_new(int epoll, const char *directory, size_t count, size_t hanging, size_t controllers)

@@ -25,5 +25,3 @@ struct peers_counts peers_counts(const struct peers *peers);
 
 // Forgets the devices of all of them.
 void peers_forget(struct peers *peers);
-
-uint64_t now_ns(void);

@@ -10,6 +10,12 @@
 //     settled COUNT              waits until COUNT devices are in VMs that nobody talks to: ns since the start
 //     counts                     connections and commands so far
 //     wait NS                    lets so much time pass
+// In the lab devices are really plugged, by somebody else:
+//     watch                      listens to the kernel and to udevd from now on
+//     proxy SOCKET               is between a real QEMU with that QMP socket and DIRECTORY/proxy.qmp
+//     seen                       waits for one device: ns from the kernel's event to udevd's, until device_add came,
+//                                until a real QEMU had answered it (else 0), and until its attach was told
+//     gone FORGET                waits until it is gone for everybody; FORGET as above
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -23,9 +29,12 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "common.h"
 #include "devices.h"
 #include "peers.h"
+#include "proxy.h"
 #include "util/text.h"
+#include "watch.h"
 
 #define PATIENCE_MS 120000
 #define PAUSE_NS 2000000 // between plugs, so that each begins with everybody asleep
@@ -38,17 +47,14 @@ struct world {
     int notify; // where readiness is told
     int api;    // events of who is measured; -1: not yet
     struct peers *peers;
+    struct watch *watch; // NULL: not told to
+    struct proxy *proxy; // NULL: not told to
     struct text events;
     size_t attached, disconnected; // told so far
+    size_t seen;                   // of the attaches
     uint64_t told;                 // when the last attach was
     uint64_t started;
 };
-
-static void fail(const char *what)
-{
-    (void)fprintf(stderr, "bench-world: %s: %s\n", what, strerror(errno));
-    exit(EXIT_FAILURE);
-}
 
 static void give_up(const char *what)
 {
@@ -94,7 +100,8 @@ static bool turn(struct world *world, int timeout)
     if (count < 0 && errno != EINTR)
         fail("epoll");
     for (int i = 0; i < count; i++)
-        if (!peers_handle(world->peers, events[i].data.ptr))
+        if (!peers_handle(world->peers, events[i].data.ptr) && !watch_handle(world->watch, events[i].data.ptr) &&
+            !proxy_handle(world->proxy, events[i].data.ptr))
             read_events(world);
     return count > 0;
 }
@@ -116,7 +123,7 @@ static void wait_attached(struct world *world, size_t count)
 static bool is_calm(const struct world *world, size_t devices)
 {
     struct peers_counts counts = peers_counts(world->peers);
-    return counts.connected == 0 && counts.devices == devices;
+    return counts.connected == 0 && counts.devices == devices && !(world->proxy && proxy_is_connected(world->proxy));
 }
 
 static void wait_calm(struct world *world, size_t devices)
@@ -246,6 +253,45 @@ static void settled(struct world *world, size_t devices)
     (void)printf("%llu\n", (unsigned long long)(calm - world->started));
 }
 
+static void start_proxy(struct world *world, const char *target)
+{
+    CLEANUP(cleanup_free) char *path = string_printf("%s/proxy.qmp", world->directory);
+    world->proxy = proxy_new(world->epoll, path, target);
+    (void)puts("ok");
+}
+
+static void print_since(uint64_t begin, uint64_t end, char after)
+{
+    (void)printf("%lld%c", end ? (long long)(end - begin) : 0, after);
+}
+
+// A device that was plugged, before or after this was told.
+static void see(struct world *world)
+{
+    while (world->attached == world->seen || !watch_times(world->watch).kernel || !watch_times(world->watch).udevd)
+        if (!turn(world, PATIENCE_MS))
+            give_up("an attach");
+    struct watch_times times = watch_times(world->watch);
+    world->seen = world->attached;
+    print_since(times.kernel, times.udevd, ' ');
+    print_since(times.kernel, world->proxy ? proxy_added(world->proxy) : peers_counts(world->peers).added, ' ');
+    print_since(times.kernel, world->proxy ? proxy_answered(world->proxy) : 0, ' ');
+    print_since(times.kernel, world->told, '\n');
+}
+
+static void wait_gone(struct world *world, bool forget)
+{
+    while (watch_times(world->watch).gone == 0 || (!forget && world->disconnected < world->seen))
+        if (!turn(world, PATIENCE_MS))
+            give_up("that the device is gone");
+    if (forget)
+        peers_forget(world->peers);
+    wait_calm(world, 0);
+    watch_forget(world->watch);
+    let_pass(world, SETTLED_NS);
+    (void)puts("ok");
+}
+
 static size_t number_of(const char *word)
 {
     unsigned long number = 0;
@@ -279,6 +325,15 @@ static void obey(struct world *world, char *words[ARGUMENTS_MAX])
     } else if (strcmp(verb, "wait") == 0) {
         let_pass(world, number_of(words[1]));
         (void)puts("ok");
+    } else if (strcmp(verb, "watch") == 0) {
+        world->watch = watch_new(world->epoll);
+        (void)puts("ok");
+    } else if (strcmp(verb, "proxy") == 0 && words[1]) {
+        start_proxy(world, words[1]);
+    } else if (strcmp(verb, "seen") == 0) {
+        see(world);
+    } else if (strcmp(verb, "gone") == 0) {
+        wait_gone(world, number_of(words[1]) != 0);
     } else {
         (void)fprintf(stderr, "bench-world: no such verb: %s\n", verb);
         exit(2);
