@@ -18,6 +18,7 @@
 #include "host/host.h"
 #include "host/saver.h"
 #include "util/file.h"
+#include "util/heap.h"
 #include "util/text.h"
 #include "vmm/vmm.h"
 
@@ -76,6 +77,7 @@ struct daemon {
     struct saving saving;
     uint64_t last;      // the revision after which it ends
     bool ending;        // it was told to
+    bool memory_due;    // what is to be remembered has changed
     bool memory_failed; // said already
     bool retired_vms;   // VMs that the configuration no longer names are still served
 };
@@ -146,6 +148,28 @@ static void save_later(struct daemon *daemon)
 {
     (void)sd_event_source_set_time(daemon->save, monotonic(daemon) + SAVE_AGAIN);
     (void)sd_event_source_set_enabled(daemon->save, SD_EVENT_ONESHOT);
+}
+
+static void save_memory(struct daemon *daemon)
+{
+    CLEANUP(memory_clear) struct memory memory = {0};
+    reconcile_memory(daemon->reconcile, &memory);
+    daemon->memory_due = false;
+    int status = host_save_memory(daemon->memory_file, &memory);
+    if (status < 0 && !daemon->memory_failed)
+        log_warning(daemon->log, "%s cannot be written: %s; after a restart, devices may wait for every VM's answer",
+                    daemon->memory_file, strerror(-status));
+    daemon->memory_failed = status < 0;
+    if (daemon->memory_failed)
+        save_later(daemon);
+}
+
+// What is remembered is on disk before a VM is told anything that follows from it.
+static void start_in_vm(struct daemon *daemon, struct operation *operation, int fd, const char *why_no_fd)
+{
+    if (daemon->memory_due)
+        save_memory(daemon);
+    vmms_start(daemon->vmms, operation, fd, why_no_fd);
 }
 
 // ---- what people decide
@@ -281,6 +305,7 @@ static char *reload(void *user)
         use_config(daemon, config);
     else
         log_error(daemon->log, "%s: not reloaded, the running configuration stays", daemon->settings->config_file);
+    heap_trim(); // a file takes many times the room of what is kept of it
     tell_manager("READY=1");
     return config ? NULL : text_take(&errors);
 }
@@ -384,7 +409,7 @@ static void on_opened(void *user, uint64_t serial, enum host_open_kind kind, int
     case HOST_OPENED:
     case HOST_OPEN_NO_FD:
     case HOST_OPEN_READY:
-        vmms_start(daemon->vmms, &opening->operation, steal_fd(&owned), text);
+        start_in_vm(daemon, &opening->operation, steal_fd(&owned), text);
         break;
     case HOST_OPEN_GONE:
         end_operation(daemon, &opening->operation, RESULT_GONE, string_copy(text));
@@ -446,7 +471,7 @@ static void start_operation(struct daemon *daemon, struct operation *operation)
 {
     bool attach = operation->kind == OPERATION_ATTACH;
     if (!attach && (!operation->device || !host_withhold(daemon->host, operation->device, operation->serial))) {
-        vmms_start(daemon->vmms, operation, -1, NULL);
+        start_in_vm(daemon, operation, -1, NULL);
         return;
     }
     struct opening *opening = memory_new(1, sizeof *opening);
@@ -457,22 +482,11 @@ static void start_operation(struct daemon *daemon, struct operation *operation)
     if (!attach)
         return;
     struct host_receiver receiver = {0};
-    receiver.known = vmms_process(daemon->vmms, opening->operation.vm, &receiver.process, &receiver.user);
+    // A USB device is passed by descriptor: nobody is given any right on it.
+    receiver.known = opening->operation.device->kind != DEVICE_USB &&
+                     vmms_process(daemon->vmms, opening->operation.vm, &receiver.process, &receiver.user);
     receiver.takes_functions = vmms_takes_functions(daemon->vmms, opening->operation.vm);
     host_open(daemon->host, opening->operation.device, opening->operation.serial, &receiver);
-}
-
-static void save_memory(struct daemon *daemon)
-{
-    CLEANUP(memory_clear) struct memory memory = {0};
-    reconcile_memory(daemon->reconcile, &memory);
-    int status = host_save_memory(daemon->memory_file, &memory);
-    if (status < 0 && !daemon->memory_failed)
-        log_warning(daemon->log, "%s cannot be written: %s; after a restart, devices may wait for every VM's answer",
-                    daemon->memory_file, strerror(-status));
-    daemon->memory_failed = status < 0;
-    if (daemon->memory_failed)
-        save_later(daemon);
 }
 
 static int on_save(sd_event_source *source, uint64_t time, void *user)
@@ -497,7 +511,7 @@ static void handle_output(struct daemon *daemon, struct output *output)
         operation_clear(&output->operation);
         break;
     case OUTPUT_MEMORY:
-        save_memory(daemon);
+        daemon->memory_due = true;
         break;
     case OUTPUT_CHOICES:
         save_choices(daemon);
@@ -529,6 +543,8 @@ static int on_pump(sd_event_source *source, void *user)
     struct output output = {0};
     while (reconcile_next(daemon->reconcile, monotonic(daemon), &output))
         handle_output(daemon, &output);
+    if (daemon->memory_due) // devices are being opened meanwhile
+        save_memory(daemon);
     if (daemon->retired_vms)
         configure_vms(daemon);
     uint64_t deadline = reconcile_deadline(daemon->reconcile);
@@ -656,6 +672,7 @@ int daemon_run(const struct daemon_settings *settings, struct log *log)
     daemon.config = load_config(&daemon, &errors);
     if (!daemon.config)
         return EXIT_FAILURE;
+    heap_trim(); // as after a reload
     raise_file_limit();
     int status = sd_event_new(&daemon.loop);
     if (status < 0 || (status = start_loop(&daemon)) < 0 || (status = start_wings(&daemon)) < 0) {

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "daemon.h"
+#include "util/heap.h"
 #include "util/log.h"
 
 #define EXIT_USAGE 2
@@ -88,6 +89,7 @@ int main(int argc, char *argv[])
         return wrong_usage("it takes no arguments but its options");
     if (!settings.config_file)
         return wrong_usage("-c CONFIG is needed: the configuration file");
+    heap_share();
     CLEANUP(cleanup_log) struct log *log = log_new(level);
     return daemon_run(&settings, log);
 }

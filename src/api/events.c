@@ -6,10 +6,30 @@
 
 #include "api/reply.h"
 #include "api/scope.h"
-#include "api/view.h"
 #include "core/device_json.h"
 #include "util/json.h"
 #include "util/text.h"
+
+// What was told of a device that is there.
+struct told_device {
+    uint64_t instance;
+    char *vm; // it was told to be in this VM; NULL: in none
+};
+
+struct told_vm {
+    char *name;
+    bool up;
+    uint64_t instance;
+};
+
+struct events {
+    const struct reconcile *reconcile;
+    struct caller *notified; // those who want events
+    struct told_device *devices;
+    size_t device_count;
+    struct told_vm *vms;
+    size_t vm_count;
+};
 
 // One thing that happened.
 struct event {
@@ -62,11 +82,11 @@ static struct json_object *device_of(const struct caller *caller, const struct e
         json_object_put(device);
         return brief;
     }
-    json_object_object_add(device, "allowed_vms", view_group_vms(caller, event->group));
+    reply_add_vms(device, caller, event->group);
     return device;
 }
 
-static struct json_object *event_json(const struct messages *messages, const struct caller *caller,
+static struct json_object *event_json(const struct events *events, const struct caller *caller,
                                       const struct event *event)
 {
     struct json_object *object = json_object_new_object();
@@ -74,27 +94,27 @@ static struct json_object *event_json(const struct messages *messages, const str
     if (event->device)
         json_object_object_add(object, words_of(event->device)->member, device_of(caller, event));
     if (event->names_choices)
-        json_object_object_add(object, "allowed_vms", view_group_vms(caller, event->group));
+        reply_add_vms(object, caller, event->group);
     if (event->names_vm)
         reply_add(object, "vm", event->vm);
     if (event->error) {
-        CLEANUP(cleanup_free) char *error = scope_text(caller, messages->reconcile, event->error);
+        CLEANUP(cleanup_free) char *error = scope_text(caller, events->reconcile, event->error);
         reply_add(object, "error", error);
     }
     return object;
 }
 
-static void tell(const struct messages *messages, const struct event *event)
+static void tell(const struct events *events, const struct event *event)
 {
     CLEANUP(cleanup_free) char *shared = NULL; // the same line for all who may see everything
-    for (struct caller *caller = messages->notified; caller; caller = caller->next_notified) {
+    for (struct caller *caller = events->notified; caller; caller = caller->next_notified) {
         if (!is_for(caller, event))
             continue;
         if (shared) {
             caller->say(caller, shared, strlen(shared));
             continue;
         }
-        CLEANUP(cleanup_json) struct json_object *object = event_json(messages, caller, event);
+        CLEANUP(cleanup_json) struct json_object *object = event_json(events, caller, event);
         char *line = json_print(object);
         caller->say(caller, line, strlen(line));
         if (scope_is_bound(caller))
@@ -106,26 +126,26 @@ static void tell(const struct messages *messages, const struct event *event)
 
 // ---- devices
 
-static struct told_device *told_find(const struct messages *messages, uint64_t instance)
+static struct told_device *told_find(const struct events *events, uint64_t instance)
 {
-    for (size_t i = 0; i < messages->device_count; i++)
-        if (messages->devices[i].instance == instance)
-            return &messages->devices[i];
+    for (size_t i = 0; i < events->device_count; i++)
+        if (events->devices[i].instance == instance)
+            return &events->devices[i];
     return NULL;
 }
 
-static struct told_device *told_add(struct messages *messages, uint64_t instance)
+static struct told_device *told_add(struct events *events, uint64_t instance)
 {
-    messages->devices = memory_resize(messages->devices, messages->device_count + 1, sizeof(*messages->devices));
-    struct told_device *told = &messages->devices[messages->device_count++];
+    events->devices = memory_resize(events->devices, events->device_count + 1, sizeof(*events->devices));
+    struct told_device *told = &events->devices[events->device_count++];
     *told = (struct told_device){.instance = instance};
     return told;
 }
 
-static void told_remove(struct messages *messages, struct told_device *told)
+static void told_remove(struct events *events, struct told_device *told)
 {
     free(told->vm);
-    *told = messages->devices[--messages->device_count];
+    *told = events->devices[--events->device_count];
 }
 
 // The VM that has the device now. One that is to let go of it has it until it has done so.
@@ -135,157 +155,171 @@ static const char *holder(const struct output *output, const struct told_device 
     return !output->gone && (output->state == STATE_ATTACHED || leaves) ? output->vm : NULL;
 }
 
-static void tell_place(const struct messages *messages, const struct output *output, const struct group *group,
-                       struct told_device *told)
+static void tell_place(const struct events *events, const struct output *output, struct told_device *told)
 {
     const char *vm = holder(output, told);
     if (string_equal(vm, told->vm))
         return;
-    struct event event = {.device = output->device, .group = group, .names_vm = true};
+    struct event event = {.device = output->device, .group = output->group, .names_vm = true};
     CLEANUP(cleanup_free) char *before = told->vm;
     told->vm = string_copy(vm);
     if (before) {
         event.name = words_of(output->device)->detached;
         event.vm = before;
         event.brief = output->device->kind == DEVICE_USB;
-        tell(messages, &event);
+        tell(events, &event);
     }
     if (vm) {
         event.name = words_of(output->device)->attached;
         event.vm = vm;
         event.brief = false;
-        tell(messages, &event);
+        tell(events, &event);
     }
 }
 
 // The reconciler puts out each refusal once.
-static void tell_refusal(const struct messages *messages, const struct output *output, const struct group *group)
+static void tell_refusal(const struct events *events, const struct output *output)
 {
     if (output->gone || output->state != STATE_REFUSED)
         return;
     const struct event event = {.name = "attach_failed",
                                 .device = output->device,
-                                .group = group,
+                                .group = output->group,
                                 .vm = output->vm,
                                 .error = output->reason,
                                 .names_vm = true};
-    tell(messages, &event);
+    tell(events, &event);
 }
 
-static void tell_presence(const struct messages *messages, const struct output *output, const struct group *group)
+static void tell_presence(const struct events *events, const struct output *output)
 {
     const struct words *words = words_of(output->device);
     const struct event event = {.name = output->gone ? words->disconnected : words->connected,
                                 .device = output->device,
-                                .group = group,
+                                .group = output->group,
                                 .brief = output->gone};
-    tell(messages, &event);
+    tell(events, &event);
 }
 
-static void device_output(struct messages *messages, const struct output *output, const struct group *group)
+static void device_output(struct events *events, const struct output *output)
 {
-    struct told_device *told = told_find(messages, output->device->instance);
+    struct told_device *told = told_find(events, output->device->instance);
     if (!told) {
-        told = told_add(messages, output->device->instance);
+        told = told_add(events, output->device->instance);
         if (output->plugged && !output->gone)
-            tell_presence(messages, output, group);
+            tell_presence(events, output);
     }
-    tell_place(messages, output, group, told);
-    tell_refusal(messages, output, group);
+    tell_place(events, output, told);
+    tell_refusal(events, output);
     if (!output->gone)
         return;
-    tell_presence(messages, output, group);
-    told_remove(messages, told);
+    tell_presence(events, output);
+    told_remove(events, told);
 }
 
-static void select_output(const struct messages *messages, const struct output *output, const struct group *group)
+static void select_output(const struct events *events, const struct output *output)
 {
     const struct event event = {
-        .name = "usb_select_vm", .device = output->device, .group = group, .names_choices = true};
-    tell(messages, &event);
-}
-
-// The group that takes the device, NULL if none does, as the reconciler sees it: what a VM has, the
-// host cannot have begun to live on.
-static const struct group *group_of(const struct messages *messages, const struct output *output,
-                                    struct verdict *verdict)
-{
-    struct device device = *output->device;
-    if (output->verdict == VERDICT_ALLOWED)
-        device.host_use = NULL;
-    policy_decide(messages->config, &device, verdict);
-    return verdict->kind == VERDICT_ALLOWED ? verdict->group : NULL;
+        .name = "usb_select_vm", .device = output->device, .group = output->group, .names_choices = true};
+    tell(events, &event);
 }
 
 // ---- VMs
 
-static struct told_vm *told_vm(struct messages *messages, const char *name)
+static struct told_vm *told_vm(struct events *events, const char *name)
 {
-    for (size_t i = 0; i < messages->vm_count; i++)
-        if (strcmp(messages->vms[i].name, name) == 0)
-            return &messages->vms[i];
-    messages->vms = memory_resize(messages->vms, messages->vm_count + 1, sizeof(*messages->vms));
-    struct told_vm *told = &messages->vms[messages->vm_count++];
+    for (size_t i = 0; i < events->vm_count; i++)
+        if (strcmp(events->vms[i].name, name) == 0)
+            return &events->vms[i];
+    events->vms = memory_resize(events->vms, events->vm_count + 1, sizeof(*events->vms));
+    struct told_vm *told = &events->vms[events->vm_count++];
     *told = (struct told_vm){.name = string_copy(name)};
     return told;
 }
 
 // The process that serves the VM, 0 if there is none or it cannot be told.
-static uint64_t process_of(const struct messages *messages, const char *name)
+static uint64_t process_of(const struct events *events, const char *name)
 {
-    for (size_t i = 0; i < reconcile_vm_count(messages->reconcile); i++) {
+    for (size_t i = 0; i < reconcile_vm_count(events->reconcile); i++) {
         struct vm_status vm;
-        reconcile_vm_status(messages->reconcile, i, &vm);
+        reconcile_vm_status(events->reconcile, i, &vm);
         if (strcmp(vm.name, name) == 0)
             return vm.instance;
     }
     return 0;
 }
 
-static void tell_vm(const struct messages *messages, struct told_vm *told, bool up)
+static void tell_vm(const struct events *events, struct told_vm *told, bool up)
 {
     if (told->up == up)
         return;
     told->up = up;
     const struct event event = {.name = up ? "vm_up" : "vm_down", .vm = told->name, .names_vm = true};
-    tell(messages, &event);
+    tell(events, &event);
 }
 
-static void vm_output(struct messages *messages, const struct output *output)
+static void vm_output(struct events *events, const struct output *output)
 {
-    struct told_vm *told = told_vm(messages, output->vm);
-    uint64_t process = process_of(messages, output->vm);
+    struct told_vm *told = told_vm(events, output->vm);
+    uint64_t process = process_of(events, output->vm);
     bool another = process && told->instance && process != told->instance;
     if (output->vm_state == VM_STATE_DOWN || another) // its end may have been too short to be seen
-        tell_vm(messages, told, false);
+        tell_vm(events, told, false);
     if (output->vm_state == VM_STATE_ANSWERS)
-        tell_vm(messages, told, true);
+        tell_vm(events, told, true);
     told->instance = output->vm_state == VM_STATE_DOWN ? 0 : process;
 }
 
-void events_output(struct messages *messages, const struct output *output)
+struct events *events_new(const struct reconcile *reconcile)
+{
+    struct events *events = memory_new(1, sizeof(*events));
+    events->reconcile = reconcile;
+    return events;
+}
+
+void events_free(struct events *events)
+{
+    if (!events)
+        return;
+    for (size_t i = 0; i < events->device_count; i++)
+        free(events->devices[i].vm);
+    free(events->devices);
+    for (size_t i = 0; i < events->vm_count; i++)
+        free(events->vms[i].name);
+    free(events->vms);
+    free(events);
+}
+
+void events_want(struct events *events, struct caller *caller)
+{
+    if (caller->notified)
+        return;
+    caller->notified = true;
+    caller->next_notified = events->notified;
+    events->notified = caller;
+}
+
+void events_forget(struct events *events, const struct caller *caller)
+{
+    for (struct caller **place = &events->notified; *place; place = &(*place)->next_notified) {
+        if (*place != caller)
+            continue;
+        *place = caller->next_notified;
+        return;
+    }
+}
+
+void events_output(struct events *events, const struct output *output)
 {
     if (output->kind == OUTPUT_VM) {
-        vm_output(messages, output);
+        vm_output(events, output);
         return;
     }
     bool about_device = output->kind == OUTPUT_DEVICE || output->kind == OUTPUT_SELECT;
-    if (!about_device || !messages->config || output->device->kind == DEVICE_INPUT || device_is_hub(output->device))
+    if (!about_device || output->device->kind == DEVICE_INPUT || device_is_hub(output->device))
         return;
-    CLEANUP(verdict_clear) struct verdict verdict = {0};
-    const struct group *group = group_of(messages, output, &verdict);
     if (output->kind == OUTPUT_DEVICE)
-        device_output(messages, output, group);
+        device_output(events, output);
     else
-        select_output(messages, output, group);
-}
-
-void events_clear(struct messages *messages)
-{
-    for (size_t i = 0; i < messages->device_count; i++)
-        free(messages->devices[i].vm);
-    free(messages->devices);
-    for (size_t i = 0; i < messages->vm_count; i++)
-        free(messages->vms[i].name);
-    free(messages->vms);
+        select_output(events, output);
 }

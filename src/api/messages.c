@@ -21,6 +21,7 @@ int messages_new(struct messages **messages, sd_event *loop, struct log *log, st
     CLEANUP(cleanup_messages) struct messages *new = memory_new(1, sizeof(*new));
     *new = (struct messages){.loop = loop, .log = log, .reconcile = reconcile, .callbacks = callbacks, .user = user};
     new->started = view_now(new);
+    new->events = events_new(reconcile);
     int status = waiting_init(new);
     if (status < 0 || (status = starting_init(new)) < 0)
         return status;
@@ -34,7 +35,7 @@ void messages_free(struct messages *messages)
         return;
     waiting_clear(messages);
     starting_clear(messages);
-    events_clear(messages);
+    events_free(messages->events);
     free(messages);
 }
 
@@ -68,12 +69,7 @@ void messages_forget(struct messages *messages, struct caller *caller)
 {
     waiting_forget(messages, caller);
     starting_forget(messages, caller);
-    for (struct caller **place = &messages->notified; *place; place = &(*place)->next_notified) {
-        if (*place != caller)
-            continue;
-        *place = caller->next_notified;
-        return;
-    }
+    events_forget(messages->events, caller);
 }
 
 void messages_prepared(struct messages *messages, uint64_t serial, const char *why_not)
@@ -99,6 +95,6 @@ void messages_settled(struct messages *messages, uint64_t revision)
 
 void messages_output(struct messages *messages, const struct output *output)
 {
-    events_output(messages, output);
+    events_output(messages->events, output);
     waiting_touch(messages);
 }

@@ -3,7 +3,8 @@
 
 #include <json-c/json.h>
 
-#include "api/messages.h"
+#include "api/api.h"
+#include "api/caller.h"
 
 // After all that happens to devices and VMs, as everything of the API.
 #define MESSAGES_PRIORITY (SD_EVENT_PRIORITY_NORMAL + 10)
@@ -42,18 +43,7 @@ struct waiting {
     struct waiting *next;
 };
 
-// What was told of a device that is there.
-struct told_device {
-    uint64_t instance;
-    char *vm; // it was told to be in this VM; NULL: in none
-};
-
-struct told_vm {
-    char *name;
-    bool up;
-    uint64_t instance;
-};
-
+struct events;   // events.c
 struct starting; // starting.c
 
 struct messages {
@@ -71,9 +61,5 @@ struct messages {
     sd_event_source *starting_timer;
     uint64_t serial;           // of the next function that is made ready
     uint64_t decided, settled; // revisions of what people decided
-    struct caller *notified;   // those who want events
-    struct told_device *devices;
-    size_t device_count;
-    struct told_vm *vms;
-    size_t vm_count;
+    struct events *events;
 };

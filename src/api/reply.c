@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "api/scope.h"
 #include "util/json.h"
 #include "util/text.h"
 
@@ -20,6 +21,15 @@ struct json_object *reply_new(void)
 void reply_add(struct json_object *object, const char *name, const char *string)
 {
     json_object_object_add(object, name, string ? json_object_new_string(string) : NULL);
+}
+
+void reply_add_vms(struct json_object *object, const struct caller *caller, const struct group *group)
+{
+    struct json_object *names = json_object_new_array();
+    for (size_t i = 0; group && i < group->vm_count; i++)
+        if (scope_has_vm(caller, group->vms[i]))
+            json_object_array_add(names, json_object_new_string(group->vms[i]));
+    json_object_object_add(object, "allowed_vms", names);
 }
 
 void reply_fail(struct json_object *reply, const char *error)

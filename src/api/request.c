@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "api/events.h"
 #include "api/find.h"
 #include "api/reply.h"
 #include "api/scope.h"
@@ -229,7 +230,7 @@ static struct json_object *explanation(const struct messages *messages, const st
     struct json_object *part = json_object_new_object();
     reply_add(part, "verdict", json_member_string(full, "verdict"));
     reply_add(part, "vm", scope_vm(caller, json_member_string(full, "vm")));
-    json_object_object_add(part, "allowed_vms", view_group_vms(caller, group));
+    reply_add_vms(part, caller, group);
     reply_add(part, "reason", reason);
     json_object_object_add(part, "groups", json_object_new_array());
     json_object_put(full);
@@ -517,11 +518,7 @@ static void say_ok(struct caller *caller)
 static void enable_notifications(struct messages *messages, struct caller *caller, struct json_object *request)
 {
     (void)request;
-    if (!caller->notified) {
-        caller->notified = true;
-        caller->next_notified = messages->notified;
-        messages->notified = caller;
-    }
+    events_want(messages->events, caller);
     say_ok(caller);
 }
 

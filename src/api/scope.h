@@ -1,7 +1,7 @@
 // What a caller may see: those who are bound to some VMs see and name no other.
 #pragma once
 
-#include "api/messages.h"
+#include "api/caller.h"
 #include "core/reconcile.h"
 
 // Whether they are bound to some VMs.

@@ -16,8 +16,10 @@
 #include "util/json.h"
 #include "util/text.h"
 
-// How long an answer may wait for the host, in µs: less than vhotplugcli waits.
-#define STARTING_SECONDS 20
+// How long an answer may wait for the host: less than the 30 s that clients wait for it, and longer than the first scan
+// takes, so that who asks while the daemon starts is told what there is.
+#define STARTING_SECONDS 28
+_Static_assert(STARTING_SECONDS > RECONCILE_SCAN_SECONDS, "an answer outlasts the first scan");
 #define STARTING_TIME_MAX (STARTING_SECONDS * UINT64_C(1000000))
 
 // A request whose answer waits.

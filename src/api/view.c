@@ -31,15 +31,6 @@ struct json_object *view_time(const struct messages *messages, uint64_t at)
     return json_object_new_string(text);
 }
 
-struct json_object *view_group_vms(const struct caller *caller, const struct group *group)
-{
-    struct json_object *names = json_object_new_array();
-    for (size_t i = 0; group && i < group->vm_count; i++)
-        if (scope_has_vm(caller, group->vms[i]))
-            json_object_array_add(names, json_object_new_string(group->vms[i]));
-    return names;
-}
-
 bool view_is_named(const struct device_status *status)
 {
     return status->verdict->kind != VERDICT_NO_RULE && status->verdict->kind != VERDICT_HUB;
@@ -70,7 +61,7 @@ struct json_object *view_device(const struct messages *messages, const struct ca
     const struct verdict *verdict = status->verdict;
     const struct group *group = verdict->kind == VERDICT_ALLOWED ? verdict->group : NULL;
     struct json_object *object = device_to_json(status->device);
-    json_object_object_add(object, "allowed_vms", view_group_vms(caller, group));
+    reply_add_vms(object, caller, group);
     reply_add(object, "vm", scope_vm(caller, holder(status)));
     reply_add(object, "target", scope_vm(caller, status->vm));
     reply_add(object, "selected", scope_vm(caller, status->chosen));

@@ -14,8 +14,6 @@ struct json_object *view_vm(const struct messages *messages, const struct caller
                             const struct vm_status *vm) CHECKED;
 // Whether a rule is about the device, be it one that denies it.
 bool view_is_named(const struct device_status *status) CHECKED;
-// Names of the VMs that a group offers, as far as they are the caller's. GROUP may be NULL.
-struct json_object *view_group_vms(const struct caller *caller, const struct group *group) CHECKED;
 
 // "up", …
 const char *view_vm_state(const struct vm_status *vm) CHECKED;

@@ -31,15 +31,18 @@ static struct json_object *print_device(const struct memory_device *device)
     return object;
 }
 
+// One device after the other: a tree of all would be large, and is needed before each attach.
 char *memory_print(const struct memory *memory)
 {
-    CLEANUP(cleanup_json) struct json_object *root = json_object_new_object();
-    struct json_object *devices = json_object_new_array();
-    json_object_object_add(root, "version", json_object_new_int(MEMORY_VERSION));
-    json_object_object_add(root, "devices", devices);
-    for (size_t i = 0; i < memory->count; i++)
-        json_object_array_add(devices, print_device(&memory->devices[i]));
-    return json_print(root);
+    struct text text = {0};
+    text_printf(&text, "{\"version\":%d,\"devices\":[", MEMORY_VERSION);
+    for (size_t i = 0; i < memory->count; i++) {
+        CLEANUP(cleanup_json) struct json_object *object = print_device(&memory->devices[i]);
+        CLEANUP(cleanup_free) char *device = json_print(object);
+        text_printf(&text, "%s%s", i > 0 ? "," : "", device);
+    }
+    text_add(&text, "]}");
+    return text_take(&text);
 }
 
 static bool is_name(const char *name)

@@ -4,6 +4,7 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <fnmatch.h>
 #include <pcre2.h>
+#include <stdint.h>
 #include <string.h>
 
 #include "util/text.h"
@@ -17,14 +18,13 @@
 #define LITERAL_MAX 32
 
 struct pattern {
-    pcre2_code *code;
-    char *text;
-    pcre2_match_context *context;
     // What every subject must hold, in lower case, at its start or else anywhere: most rules are ruled
     // out by it at a hundredth of the price. Empty where the pattern has no such thing.
     char literal[LITERAL_MAX];
-    size_t literal_length;
+    uint8_t literal_length;
     bool anywhere;
+    pcre2_code *code;
+    char *text;
 };
 
 static unsigned char lower(unsigned char byte)
@@ -44,7 +44,7 @@ static void literal_find(struct pattern *pattern, const char *text)
     size_t length = strspn(text, plain);
     if (length > 0 && text[length] && strchr("*+?{", text[length]))
         length--;
-    pattern->literal_length = length < LITERAL_MAX ? length : LITERAL_MAX;
+    pattern->literal_length = (uint8_t)(length < LITERAL_MAX ? length : LITERAL_MAX);
     for (size_t i = 0; i < pattern->literal_length; i++)
         pattern->literal[i] = (char)lower((unsigned char)text[i]);
 }
@@ -117,10 +117,6 @@ struct pattern *pattern_new(const char *text, char **error)
     pattern->code = code;
     pattern->text = string_copy(text);
     literal_find(pattern, text);
-    pattern->context = made(pcre2_match_context_create(NULL));
-    pcre2_set_match_limit(pattern->context, STEPS_MAX);
-    pcre2_set_depth_limit(pattern->context, STEPS_MAX);
-    pcre2_set_heap_limit(pattern->context, HEAP_KIB_MAX);
     return pattern;
 }
 
@@ -129,7 +125,6 @@ void pattern_free(struct pattern *pattern)
     if (!pattern)
         return;
     pcre2_code_free(pattern->code);
-    pcre2_match_context_free(pattern->context);
     free(pattern->text);
     free(pattern);
 }
@@ -143,12 +138,17 @@ bool pattern_matches(const struct pattern *pattern, const char *subject, bool ot
 {
     if (!literal_may_be_in(pattern, subject))
         return false;
-    // One pair only: nobody asks where it matched. It is made anew each time because PCRE2 keeps the
-    // memory of its deepest match in it, which would add up over a thousand rules.
+    // Both are made anew each time: kept, they would add up over a thousand rules, and PCRE2 keeps the memory of its
+    // deepest match in the latter. One pair only: nobody asks where it matched.
+    pcre2_match_context *context = made(pcre2_match_context_create(NULL));
+    pcre2_set_match_limit(context, STEPS_MAX);
+    pcre2_set_depth_limit(context, STEPS_MAX);
+    pcre2_set_heap_limit(context, HEAP_KIB_MAX);
     pcre2_match_data *data = made(pcre2_match_data_create(1, NULL));
-    int result = pcre2_match(pattern->code, (PCRE2_SPTR)subject, strnlen(subject, PATTERN_SUBJECT_MAX), 0, 0, data,
-                             pattern->context);
+    int result =
+        pcre2_match(pattern->code, (PCRE2_SPTR)subject, strnlen(subject, PATTERN_SUBJECT_MAX), 0, 0, data, context);
     pcre2_match_data_free(data);
+    pcre2_match_context_free(context);
     if (result >= 0)
         return true;
     return result == PCRE2_ERROR_NOMATCH ? false : otherwise;

@@ -37,6 +37,7 @@ void reconcile_configure(struct reconcile *reconcile, const struct config *confi
 {
     reconcile->config = config;
     reconcile->dirty = true;
+    reconcile_output_regroup(reconcile);
     for (size_t i = 0; i < reconcile->vm_count; i++)
         reconcile->vms[i]->configured = false;
     for (size_t i = 0; i < config->vm_count; i++)

@@ -44,6 +44,7 @@ struct output {
     struct device *device;      // DEVICE, SELECT
     enum device_state state;    // DEVICE
     enum verdict_kind verdict;  // DEVICE: what policy says of it
+    const struct group *group;  // DEVICE, SELECT: that takes it; NULL: none; borrowed from the configuration
     enum vm_state vm_state;     // VM
     const char *vm;             // DEVICE: NULL if none is concerned; VM; NOTE: may be NULL
     const char *reason;         // DEVICE, VM (may be ""), NOTE: the text
@@ -74,7 +75,9 @@ void reconcile_memory(const struct reconcile *reconcile, struct memory *memory);
 void reconcile_device(struct reconcile *reconcile, struct device *device, bool plugged, uint64_t now);
 // The device of that place went away; INSTANCE 0 means whichever is there.
 void reconcile_device_gone(struct reconcile *reconcile, const char *key, uint64_t instance, uint64_t now);
-// The first scan of the host is complete.
+// The first scan of the host is complete. The host sees to it that this comes within RECONCILE_SCAN_SECONDS, whatever
+// cannot be read by then; others may wait for it.
+#define RECONCILE_SCAN_SECONDS 20
 void reconcile_scanned(struct reconcile *reconcile, uint64_t now);
 
 // A VMM process serves that VM (INSTANCE names the process, 0 if it cannot be told), or none does.

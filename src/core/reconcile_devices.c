@@ -28,10 +28,15 @@ void device_record_decide(struct reconcile *reconcile, struct device_record *rec
     verdict_clear(&record->verdict_held);
     if (!reconcile->config)
         return;
-    policy_decide(reconcile->config, record->device, &record->verdict);
     struct device held = *record->device; // what a VM has, the host cannot have begun to live on
     held.host_use = NULL;
     policy_decide(reconcile->config, &held, &record->verdict_held);
+    if (record->device->host_use) {
+        policy_decide(reconcile->config, record->device, &record->verdict);
+    } else { // the host does not live on it: nothing is different
+        record->verdict = record->verdict_held;
+        record->verdict.reason = string_copy(record->verdict_held.reason);
+    }
     const struct group *group = record->verdict_held.group;
     free(steal_pointer(&record->select_text));
     if (record->verdict_held.kind == VERDICT_ALLOWED && group->chooses)

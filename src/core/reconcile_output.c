@@ -40,12 +40,34 @@ bool reconcile_pop(struct reconcile *reconcile, struct output *output)
     output->state = message->state;
     output->vm_state = message->vm_state;
     output->verdict = message->verdict;
+    output->group = message->group;
     output->vm = message->vm;
     output->reason = message->reason;
     output->gone = message->gone;
     output->plugged = message->plugged;
     output->rests = message->rests;
     return true;
+}
+
+static void set_verdict(struct message *message, const struct verdict *verdict)
+{
+    message->verdict = verdict->kind;
+    message->group = verdict->kind == VERDICT_ALLOWED ? verdict->group : NULL;
+}
+
+void reconcile_output_regroup(struct reconcile *reconcile)
+{
+    for (size_t i = reconcile->queue_first; i < reconcile->queue_count; i++) {
+        struct message *message = &reconcile->queue[i];
+        if (!message->device)
+            continue;
+        CLEANUP(verdict_clear) struct verdict verdict = {0};
+        struct device device = *message->device;
+        if (message->verdict == VERDICT_ALLOWED) // what a VM has, the host cannot have begun to live on
+            device.host_use = NULL;
+        policy_decide(reconcile->config, &device, &verdict);
+        message->group = verdict.kind == VERDICT_ALLOWED ? verdict.group : NULL;
+    }
 }
 
 void reconcile_output_free(struct reconcile *reconcile)
@@ -148,7 +170,7 @@ void reconcile_say_device(struct reconcile *reconcile, struct device_record *rec
     struct message *message = queue_new(reconcile, OUTPUT_DEVICE);
     message->device = device_reference(record->device);
     message->state = now->state;
-    message->verdict = device_record_verdict(record)->kind;
+    set_verdict(message, device_record_verdict(record));
     message->vm = now->vm ? string_copy(now->vm->name) : NULL;
     message->reason = string_copy(record->said_reason);
     message->plugged = record->plugged;
@@ -168,7 +190,7 @@ void reconcile_say_selection(struct reconcile *reconcile, struct device_record *
     struct message *message = queue_new(reconcile, OUTPUT_SELECT);
     message->device = device_reference(record->device);
     message->state = record->now.state;
-    message->verdict = device_record_verdict(record)->kind;
+    set_verdict(message, device_record_verdict(record));
     message->reason = reconcile_saying_text(&record->now);
 }
 
@@ -179,7 +201,7 @@ void reconcile_say_gone(struct reconcile *reconcile, const struct device_record 
     struct message *message = queue_new(reconcile, OUTPUT_DEVICE);
     message->device = device_reference(record->device);
     message->state = record->said_saying.state;
-    message->verdict = record->verdict.kind;
+    set_verdict(message, &record->verdict);
     message->reason = string_copy("it was unplugged");
     message->gone = true;
     message->plugged = record->plugged;

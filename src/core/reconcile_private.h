@@ -153,6 +153,7 @@ struct message {
     enum device_state state;
     enum vm_state vm_state;
     enum verdict_kind verdict;
+    const struct group *group; // of reconcile->config
     char *vm, *reason;
     bool gone, plugged, rests;
 };
@@ -215,6 +216,8 @@ void reconcile_note(struct reconcile *reconcile, const struct vm_record *vm, con
                     const char *after);
 bool reconcile_pop(struct reconcile *reconcile, struct output *output);
 void reconcile_output_free(struct reconcile *reconcile);
+// The configuration is another: what has not been taken out yet names groups of that.
+void reconcile_output_regroup(struct reconcile *reconcile);
 
 // reconcile_memory.c
 uint64_t reconcile_memory_digest(const struct reconcile *reconcile);

@@ -40,14 +40,15 @@ enum acpi_key { ACPI_TABLE, ACPI_USER, ACPI_GROUP, ACPI_FIELDS = ACPI_USER };
 
 // A rule as read; FIELDS says which match fields are given, the others are 0 or NULL.
 struct rule {
+    // What most rules are ruled out by stands together, so that little of each has to be fetched.
     enum rule_kind kind;
-    char *path; // "usbPassthrough[0].allow[2]", as errors and verdicts name it
-    char *description;
     bool disabled;
-    size_t index;    // in its list in the file, where disabled rules count
     uint64_t fields; // RULE_FIELD of each key that is given
     unsigned vendor_id, product_id;
     struct pattern *vendor_name, *product_name, *serial, *driver_path;
+    char *path; // "usbPassthrough[0].allow[2]", as errors and verdicts name it
+    char *description;
+    size_t index; // in its list in the file, where disabled rules count
     unsigned bus, port;
     unsigned interface_class, interface_subclass, interface_protocol;
     unsigned device_class, device_subclass, device_protocol; // PCI: the last is the programming interface

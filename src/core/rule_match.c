@@ -20,9 +20,9 @@
 static char *udev_name(const char *name, bool others)
 {
     static const char blanks[] = " \t\n\v\f\r";
-    char *result = memory_new(PATTERN_SUBJECT_MAX + 1, 1);
     size_t length = 0;
     name += strspn(name, blanks);
+    char *result = memory_new(strnlen(name, PATTERN_SUBJECT_MAX) + 1, 1);
     while (*name && length < PATTERN_SUBJECT_MAX) {
         size_t run = strspn(name, blanks);
         unsigned char byte = (unsigned char)*name;

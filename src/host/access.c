@@ -287,6 +287,8 @@ static int take_what_differs(const char *directory, const struct access_grant *g
     CLEANUP(access_record_clear) struct access_record record = {0};
     int found = access_record_read(directory, grant->holder, &record, why);
 
+    if (found < 0 && found != -EINVAL)
+        return found;
     if (found < 0) { // damaged: nobody knows what it said
         free(steal_pointer(why));
         return access_record_remove(directory, grant->holder);
@@ -316,7 +318,9 @@ static int give_on(const char *directory, const struct access_grant *grant, int 
 
     if (acl == NULL)
         return refuse(grant, -errno, "its access list cannot be read", why);
-    access_record_each(directory, look_at_record, &search);
+    error = access_record_each(directory, look_at_record, &search);
+    if (error < 0)
+        return refuse(grant, error, "what else was given cannot be read", why);
     may = may_use(acl, status, grant->user, grant->process);
     if (may && !search.found)
         return 0;
@@ -354,15 +358,16 @@ static int take_from(const char *directory, const char *holder, const struct acc
     struct stat status;
     CLEANUP(cleanup_close) int fd = open_node(record->node, &status);
     struct search search = {.not_of = holder, .status = &status, .user = record->user};
-    int error;
+    int error = 0;
 
     if (fd == -ENOENT || (fd >= 0 && !access_record_is_of(record, &status)))
         return 0; // with the node, what was given on it has gone
     if (fd >= 0)
-        access_record_each(directory, look_at_record, &search);
-    if (search.found)
+        error = access_record_each(directory, look_at_record, &search);
+    if (error == 0 && search.found)
         return 0;
-    error = fd < 0 ? fd : change(fd, record->user, record->before);
+    if (error == 0)
+        error = fd < 0 ? fd : change(fd, record->user, record->before);
     if (error < 0)
         *why =
             string_printf("user %u still has access to %s: %s", (unsigned)record->user, record->node, strerror(-error));
@@ -376,10 +381,10 @@ int access_take(const char *directory, const char *holder, char **why)
 
     *why = NULL;
     error = access_record_read(directory, holder, &record, why);
-    if (error < 0) {
+    if (error == -EINVAL)
         access_record_remove(directory, holder); // said once
+    if (error < 0)
         return error;
-    }
     if (error > 0)
         error = take_from(directory, holder, &record, why);
     return error < 0 ? error : access_record_remove(directory, holder);
@@ -405,5 +410,5 @@ void access_sweep(const char *directory, bool (*is_there)(void *user, const char
 {
     struct sweep sweep = {directory, is_there, user};
 
-    access_record_each(directory, sweep_one, &sweep);
+    (void)!access_record_each(directory, sweep_one, &sweep); // the next start may do better
 }

@@ -7,6 +7,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "host/again.h"
 #include "host/store.h"
 #include "util/json.h"
 #include "util/text.h"
@@ -58,11 +59,14 @@ int access_record_read(const char *directory, const char *holder, struct access_
     CLEANUP(cleanup_free) char *text = NULL, *error = NULL;
     CLEANUP(cleanup_json) struct json_object *object = NULL;
     size_t length = 0;
+    int failed;
 
     *record = (struct access_record){0};
     if (path == NULL)
         return 0;
+    errno = 0;
     error = store_read(path, RECORD_LENGTH_MAX, &text, &length);
+    failed = error != NULL && again_helps(errno) ? errno : 0;
     if (error == NULL && text == NULL)
         return 0;
     if (error == NULL)
@@ -70,7 +74,7 @@ int access_record_read(const char *directory, const char *holder, struct access_
     if (object != NULL && parse(object, record))
         return 1;
     *why = string_printf("%s: %s", path, error != NULL ? error : "is not a record of ours");
-    return -EINVAL;
+    return failed != 0 ? -failed : -EINVAL;
 }
 
 int access_record_write(const char *directory, const char *holder, const struct access_record *record)
@@ -113,16 +117,23 @@ static char *holder_of(const char *name)
     return string_printf("%.*s", (int)(length - suffix), name);
 }
 
-void access_record_each(const char *directory,
-                        void (*call)(void *user, const char *holder, const struct access_record *record), void *user)
+int access_record_each(const char *directory,
+                       void (*call)(void *user, const char *holder, const struct access_record *record), void *user)
 {
     CLEANUP(cleanup_directory) DIR *listing = opendir(directory);
     const struct dirent *entry;
+    int worst = 0;
 
-    while (listing != NULL && (entry = readdir(listing)) != NULL) {
+    if (listing == NULL)
+        return errno == ENOENT ? 0 : -errno;
+    for (errno = 0; (entry = readdir(listing)) != NULL; errno = 0) {
         CLEANUP(cleanup_free) char *holder = holder_of(entry->d_name), *why = NULL;
         CLEANUP(access_record_clear) struct access_record record = {0};
-        if (holder != NULL && access_record_read(directory, holder, &record, &why) > 0)
+        int found = holder != NULL ? access_record_read(directory, holder, &record, &why) : 0;
+        if (found > 0)
             call(user, holder, &record);
+        else if (found < 0 && found != -EINVAL)
+            worst = found;
     }
+    return errno != 0 ? -errno : worst;
 }

@@ -21,7 +21,7 @@ struct access_record {
 
 void access_record_clear(struct access_record *record);
 
-// 1: there is one; 0: none. Negative errno and WHY (free with free()): it cannot be read or is damaged.
+// 1: there is one; 0: none. Negative errno and WHY (free with free()): it cannot be read, or -EINVAL: it is damaged.
 int access_record_read(const char *directory, const char *holder, struct access_record *record, char **why) CHECKED;
 int access_record_write(const char *directory, const char *holder, const struct access_record *record) CHECKED;
 int access_record_remove(const char *directory, const char *holder); // negative errno; 0 also if there is none
@@ -29,6 +29,7 @@ int access_record_remove(const char *directory, const char *holder); // negative
 // Whether what the record speaks of is the node of STATUS.
 bool access_record_is_of(const struct access_record *record, const struct stat *status) CHECKED;
 
-// Calls for each record with its holder; who is called may remove it.
-void access_record_each(const char *directory,
-                        void (*call)(void *user, const char *holder, const struct access_record *record), void *user);
+// Calls for each record with its holder; who is called may remove it. Damaged ones are left out. Negative errno: there
+// may be more than could be read.
+int access_record_each(const char *directory,
+                       void (*call)(void *user, const char *holder, const struct access_record *record), void *user);

@@ -1,10 +1,16 @@
 // What could not be done now is tried again after a while.
 #include "host/again.h"
 
+#include <errno.h>
 #include <stdint.h>
 #include <time.h>
 
 enum { MICROSECONDS = AGAIN_SECONDS * 1000000, ACCURACY = 1000000 };
+
+bool again_helps(int error)
+{
+    return error == EMFILE || error == ENFILE || error == ENOMEM || error == EIO;
+}
 
 int again_later(sd_event_source **timer, sd_event *loop, sd_event_time_handler_t handler, void *user)
 {

@@ -1,11 +1,15 @@
 // What could not be done now is tried again after a while: a timer that is made when it is first needed.
 #pragma once
 
+#include <stdbool.h>
 #include <systemd/sd-event.h>
 
 #include "util/cleanup.h"
 
 #define AGAIN_SECONDS 10
+
+// Whether ERROR, a positive errno, is of the moment, and tells nothing of what was to be read.
+bool again_helps(int error) CHECKED;
 
 // Calls HANDLER once in AGAIN_SECONDS from now, however often it was asked for before then. *TIMER is NULL at first and
 // the caller's to unref. Negative errno.

@@ -199,7 +199,9 @@ static enum authorize_end set_interfaces(struct authorize_act *act, bool authori
     CLEANUP(cleanup_directory) DIR *listing = opendir(act->syspath);
     const char *name;
 
-    while (listing != NULL && (name = next_interface(act, listing)) != NULL) {
+    if (listing == NULL)
+        return fail(act, "authorized", -errno);
+    while ((name = next_interface(act, listing)) != NULL) {
         int error = set_interface(act, name, authorized);
         if (error < 0)
             return fail(act, name, error);

@@ -13,6 +13,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "host/again.h"
 #include "host/claim.h"
 #include "host/pci.h"
 #include "host/store.h"
@@ -257,7 +258,11 @@ char *bind_give_back(const struct bind_paths *paths, const struct device *device
     int error;
 
     *busy = false;
-    if (others->taken || pci_read_at(device->syspath, &now) < 0)
+    if (others->taken)
+        return NULL;
+    error = pci_read_at(device->syspath, &now);
+    *busy = again_helps(-error);
+    if (error < 0)
         return NULL;
     find_members(now, &all);
     for (size_t i = 0; i < all.count; i++)
@@ -267,7 +272,7 @@ char *bind_give_back(const struct bind_paths *paths, const struct device *device
         return NULL;
     error = patient ? wait_for_group(paths, now->iommu_group) : ask_group(paths, now->iommu_group);
     // Of a VM that is slow, or has another one of the group since before our start. Or not allowed, by the unit.
-    *busy = error == -EBUSY || error == -EPERM;
+    *busy = error == -EBUSY || error == -EPERM || again_helps(-error);
     if (error == -EBUSY || (*busy && !patient)) // the first try has said it
         return NULL;
     if (error < 0)
@@ -490,8 +495,14 @@ enum host_open_kind bind_take(const struct bind_paths *paths, const struct devic
     struct members members;
     size_t stranger;
     enum host_open_kind kind;
+    int error;
 
-    if (pci_read_at(device->syspath, &now) < 0 || now->instance != device->instance) {
+    error = pci_read_at(device->syspath, &now);
+    if (again_helps(-error)) {
+        *text = string_printf("the functions of its IOMMU group cannot be read: %s", strerror(-error));
+        return HOST_OPEN_RETRY;
+    }
+    if (error < 0 || now->instance != device->instance) {
         *text = string_copy("the function has gone");
         return HOST_OPEN_GONE;
     }

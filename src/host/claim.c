@@ -7,11 +7,20 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "host/again.h"
 #include "host/disk.h"
 #include "host/sysfs.h"
 #include "util/text.h"
 
 enum { DEPTH_MAX = 16 }; // of volumes upon volumes
+
+// Where there is no room to look, it is not known that a disk is free. For free(); NULL: ERROR is another.
+static char *cannot_tell(const char *what, int error)
+{
+    if (!again_helps(error))
+        return NULL;
+    return string_printf("whether %s in use by the host cannot be told: %s", what, strerror(error));
+}
 
 // A file system and swap hold their block device exclusively, so that nobody else can.
 static char *ask(const char *dev, const char *name)
@@ -22,8 +31,10 @@ static char *ask(const char *dev, const char *name)
     for (char *mark = strchr(path, '!'); mark != NULL; mark = strchr(mark, '!'))
         *mark = '/'; // as sysfs writes it
     fd = open(path, O_RDONLY | O_EXCL | O_NONBLOCK | O_CLOEXEC);
-    return fd < 0 && errno == EBUSY ? string_printf("%s is in use by the host, though not by a mount seen here", name)
-                                    : NULL;
+    if (fd >= 0)
+        return NULL;
+    return errno == EBUSY ? string_printf("%s is in use by the host, though not by a mount seen here", name)
+                          : cannot_tell("its disk is", errno);
 }
 
 // A device that others are built on is held by them, and what counts is whether these are in use.
@@ -66,7 +77,9 @@ char *claim_of(const char *sys, const char *dev, const char *syspath)
     CLEANUP(cleanup_directory) DIR *listing = opendir(class);
     const struct dirent *entry;
 
-    while (listing != NULL && (entry = readdir(listing)) != NULL) {
+    if (listing == NULL)
+        return cannot_tell("it is", errno);
+    for (errno = 0; (entry = readdir(listing)) != NULL; errno = 0) {
         CLEANUP(cleanup_free) char *path = sysfs_link(sys, "class/block", entry->d_name);
         char *claim;
         if (path == NULL || !disk_is_on(path, syspath) || has_partitions(sys, entry->d_name))
@@ -75,5 +88,5 @@ char *claim_of(const char *sys, const char *dev, const char *syspath)
         if (claim != NULL)
             return claim;
     }
-    return NULL;
+    return cannot_tell("it is", errno);
 }

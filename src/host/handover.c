@@ -35,7 +35,8 @@ struct member {
     struct member *next;
 };
 
-// A PCI function that is the host's again, once the VM lets go of its group.
+// A PCI function that is the host's again, once the VM lets go of its group; or a device to whose node a user still has
+// access.
 struct late {
     struct device *device; // a copy
     struct late *next;
@@ -71,8 +72,8 @@ struct handover_job {
     struct bind_others others;            // settle, PCI
     char *besides;                        // opening, PCI: which others of its group were bound with it, or NULL
     char *by_group;                       // opening, PCI: why it is not passed by descriptor, or NULL
-    bool again;                           // settle, PCI: not the first try
-    bool busy;                            // settle, PCI: the answer is that a VM still uses its group
+    bool again;                           // settle: not the first try
+    bool busy;                            // settle: to be tried again, as when a VM still uses its IOMMU group
     struct authorize_plan *authorization; // NULL: there is nothing to do
     struct host_receiver receiver;
     uint64_t serial;
@@ -148,16 +149,25 @@ static void make_ready(struct handover_job *job)
         job->result.kind = pass_access(job);
 }
 
+// Whether what could not be taken back now may be in a while: not where the record is damaged, or the file system does
+// not let it.
+static bool may_take_later(int error)
+{
+    return error < 0 && error != -EINVAL && error != -EPERM && error != -EOPNOTSUPP && error != -EROFS;
+}
+
 // Takes back what was done for a VM; what people should know of it is the result's text.
 static void take_back(struct handover_job *job)
 {
     CLEANUP(cleanup_free) char *still_given = NULL, *not_given_back = NULL;
+    int error = job->access_records != NULL ? access_take(job->access_records, job->device->key, &still_given) : 0;
 
-    if (job->access_records != NULL) // what goes wrong is in the text
-        (void)!access_take(job->access_records, job->device->key, &still_given);
+    if (job->again) // the first try has said it
+        free(steal_pointer(&still_given));
     authorize_run(job->authorization);
     if (job->device->kind == DEVICE_PCI && job->to_host)
         not_given_back = bind_give_back(&job->paths, job->device, &job->others, !job->again, &job->busy);
+    job->busy |= may_take_later(error);
     if (not_given_back != NULL && still_given != NULL)
         job->result.text = string_printf("%s; %s", not_given_back, still_given);
     else
@@ -366,7 +376,7 @@ static void advance(struct handover *handover, struct lane *lane)
     start(job);
 }
 
-// ---- groups that a VM would not let go of
+// ---- what could not be taken back yet, as groups that a VM would not let go of
 
 // What was to be done with it is done, or has been overtaken.
 static void forget_late(struct handover *handover, const char *key)
@@ -412,7 +422,7 @@ static void try_again(struct handover *handover, struct device *device)
     handover->late = late;
     error = again_later(&handover->again, handover->loop, handle_again, handover);
     if (error < 0)
-        log_warning(handover->log, "%s stays on vfio-pci until it is detached again: %s", device_pci_address(device),
+        log_warning(handover->log, "%s: what was done for its VM stays until it is detached again: %s", device->key,
                     strerror(-error));
 }
 
@@ -430,14 +440,24 @@ static void answer(struct handover_job *job)
     result->fd = answer.fd;
 }
 
+// Something else is to be done with its device next.
+static bool is_overtaken(const struct handover_job *job)
+{
+    for (const struct handover_job *next = job->lane->first; next != NULL; next = next->next)
+        if (strcmp(next->device->key, job->device->key) == 0)
+            return true;
+    return false;
+}
+
 static void done(struct job *base)
 {
     struct handover_job *job = (struct handover_job *)base;
+    bool again = job->settle && job->busy && !is_overtaken(job);
 
     if (!job->settle && job->result.kind != HOST_OPEN_READY)
         note_failure(job); // before the next one of its group is told who has what
     advance(job->handover, job->lane);
-    if (job->settle && job->busy)
+    if (again)
         try_again(job->handover, steal_pointer(&job->device));
     if (job->authorization != NULL)
         authorize_done(job->handover->authorize, job->authorization);

@@ -6,7 +6,9 @@
 #include <errno.h>
 #include <string.h>
 
+#include "core/reconcile.h"
 #include "host/access.h"
+#include "host/again.h"
 #include "host/authorize.h"
 #include "host/drivers.h"
 #include "host/handover.h"
@@ -24,8 +26,7 @@
 
 enum {
     THREADS_MAX = 32,
-    OVERFLOW_SILENCE = 60,   // seconds in which a further overflow is no news
-    FIRST_SCAN_SECONDS = 30, // so long others wait for the first scan to be read
+    OVERFLOW_SILENCE = 60, // seconds in which a further overflow is no news
 };
 
 struct host {
@@ -49,7 +50,9 @@ struct host {
     struct authorize *authorize;
     sd_event_source *scan_source; // runs once each time it is asked for
     sd_event_source *scan_limit;  // NULL: the first scan has not begun
+    sd_event_source *scan_again;  // NULL: no look has failed yet
     bool scanning_first, scanned_first, told_scanned;
+    bool missed;    // the last scan has not seen all that is there
     uint64_t reads; // serial of the last look
     uint64_t overflow_time;
 };
@@ -105,6 +108,7 @@ static int handle_scan_limit(sd_event_source *source, uint64_t time, void *user)
     unsigned count = 0;
 
     (void)source, (void)time;
+    host->scanned_first = true; // as far as it came
     for (struct known_record *record = known_first(host->known); record != NULL; record = record->next)
         if (record->first) {
             record->first = false;
@@ -116,7 +120,7 @@ static int handle_scan_limit(sd_event_source *source, uint64_t time, void *user)
         log_warning(host->log,
                     "%s%s cannot be read within %d s and does not count as there until it can: unplug it, or look in "
                     "the kernel's log for its driver",
-                    one, count > 1 ? " and others" : "", FIRST_SCAN_SECONDS);
+                    one, count > 1 ? " and others" : "", RECONCILE_SCAN_SECONDS);
     tell_scanned(host);
     return 0;
 }
@@ -124,7 +128,7 @@ static int handle_scan_limit(sd_event_source *source, uint64_t time, void *user)
 static void limit_first_scan(struct host *host)
 {
     int error = sd_event_add_time_relative(host->loop, &host->scan_limit, CLOCK_MONOTONIC,
-                                           FIRST_SCAN_SECONDS * UINT64_C(1000000), 0, handle_scan_limit, host);
+                                           RECONCILE_SCAN_SECONDS * UINT64_C(1000000), 0, handle_scan_limit, host);
 
     if (error < 0)
         log_warning(host->log, "The first scan waits for every device, however slow it is to read: %s",
@@ -185,13 +189,50 @@ static void report(struct host *host, struct known_record *record, const struct 
     tell_group(host, device);
 }
 
+static void ask_for_scan(struct host *host)
+{
+    int error = sd_event_source_set_enabled(host->scan_source, SD_EVENT_ONESHOT);
+
+    if (error < 0)
+        log_error(host->log, "Cannot scan for devices: %s", strerror(-error));
+}
+
+static int handle_scan_again(sd_event_source *source, uint64_t time, void *user)
+{
+    (void)source, (void)time;
+    ask_for_scan(user);
+    return 0;
+}
+
+// What is there and could not be looked at, as for want of descriptors, may never have an event again.
+static void handle_missed(void *user)
+{
+    struct host *host = user;
+    int error;
+
+    host->missed = true;
+    error = again_later(&host->scan_again, host->loop, handle_scan_again, host);
+    if (error < 0)
+        log_error(host->log, "Cannot scan for devices again: %s", strerror(-error));
+}
+
 // Attributes that are missing for a moment are no news; a device that cannot be understood is.
 static void log_failed_read(struct log *log, const char *syspath, int error)
 {
     if (error == -EINVAL)
         log_warning(log, "%s: what this device says of itself makes no sense; it stays on the host", syspath);
     else
-        log_debug(log, "%s: cannot be read: %s; it is looked at again with its next event", syspath, strerror(-error));
+        log_debug(log, "%s: cannot be read: %s; it is looked at again %s", syspath, strerror(-error),
+                  again_helps(-error) ? "soon" : "with its next event");
+}
+
+// What is not ready has an event when it is. It may be ready though, and udevd's word could not be read.
+static bool look_once_more(struct known_record *record, const struct reader_result *result)
+{
+    bool before = record->unready;
+
+    record->unready = result->error >= 0 && !result->source->ready;
+    return record->unready && !before;
 }
 
 static void handle_read(void *user, const struct reader_result *result)
@@ -204,11 +245,13 @@ static void handle_read(void *user, const struct reader_result *result)
     if (record == NULL || record->reading != result->serial)
         return;
     record->reading = 0;
-    record->first = false;
+    record->first = record->first && again_helps(-result->error);
     if (result->error >= 0)
         report(host, record, result);
     else
         log_failed_read(host->log, syspath, result->error);
+    if (again_helps(-result->error) || look_once_more(record, result))
+        handle_missed(host);
     if (record->waiting != NULL)
         start_reading(host, record, steal_pointer(&record->waiting));
     tell_scanned(host);
@@ -268,14 +311,6 @@ static void handle_removed(void *user, const char *syspath)
     tell_scanned(host);
 }
 
-static void ask_for_scan(struct host *host)
-{
-    int error = sd_event_source_set_enabled(host->scan_source, SD_EVENT_ONESHOT);
-
-    if (error < 0)
-        log_error(host->log, "Cannot scan for devices: %s", strerror(-error));
-}
-
 static void handle_overflow(void *user)
 {
     struct host *host = user;
@@ -298,14 +333,18 @@ static int handle_scan(sd_event_source *source, void *user)
     monitor_drain(host->monitor);
     host->scanning_first = !host->scanned_first;
     known_begin_scan(host->known);
+    host->missed = false;
     error = monitor_scan(host->monitor);
-    if (error < 0)
-        log_error(host->log, "Cannot list the devices: %s; only those with news are known", strerror(-error));
-    else
+    if (error < 0) {
+        log_error(host->log, "Cannot list the devices: %s; only those with news are known until that is tried again",
+                  strerror(-error));
+        handle_missed(host);
+    } else if (!host->missed) {
         known_end_scan(host->known);
+    }
     usage_invalidate(host->usage);
     host->scanning_first = false;
-    host->scanned_first = true;
+    host->scanned_first |= !host->missed;
     tell_scanned(host);
     if (!host->told_scanned && host->scan_limit == NULL)
         limit_first_scan(host);
@@ -352,7 +391,7 @@ static void handle_answer(void *user, struct handover_answer *answer)
 
 static int add_parts(struct host *host, sd_event *loop, struct log *log)
 {
-    static const struct monitor_callbacks callbacks = {handle_look, handle_removed, handle_overflow};
+    static const struct monitor_callbacks callbacks = {handle_look, handle_removed, handle_overflow, handle_missed};
     int error = worker_new(&host->worker, loop, THREADS_MAX);
 
     if (error >= 0)
@@ -446,6 +485,7 @@ void host_free(struct host *host)
         return;
     sd_event_source_disable_unref(host->scan_source);
     sd_event_source_disable_unref(host->scan_limit);
+    sd_event_source_disable_unref(host->scan_again);
     usage_watch_free(host->watch);
     network_watch_free(host->network_watch);
     monitor_free(host->monitor);
@@ -465,9 +505,14 @@ void host_free(struct host *host)
 
 void host_open(struct host *host, struct device *device, uint64_t serial, const struct host_receiver *receiver)
 {
-    // Of a whole IOMMU group that is asked in the thread, where it is bound.
-    char *use = device->kind == DEVICE_USB ? use_now(host, device) : NULL;
+    char *use = NULL;
 
+    // Of a whole IOMMU group that is asked in the thread, where it is bound. Of the host's network there is news by
+    // itself; both are asked afresh once the device is open.
+    if (device->kind == DEVICE_USB) {
+        usage_invalidate(host->usage);
+        use = use_of(host, device);
+    }
     handover_open(host->handover, device, serial, receiver, use);
 }
 

@@ -8,6 +8,7 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
+#include "host/again.h"
 #include "host/input.h"
 #include "util/text.h"
 
@@ -43,12 +44,25 @@ static bool is_usb_device(struct udev_device *device)
     return string_equal(udev_device_get_devtype(device), "usb_device");
 }
 
+// After a call of libudev that has failed: whatever it was that could not be looked at may be there.
+static void note_missed(const struct monitor *monitor)
+{
+    if (again_helps(errno))
+        monitor->callbacks.missed(monitor->user);
+}
+
 // udevd marks a device as initialized when its rules are done. Without it a USB device is ready when
 // the kernel has bound it, as all are, authorized or not; it says "bind" then.
 static bool is_ready(const struct monitor *monitor, struct udev_device *device)
 {
-    if (!monitor->kernel)
-        return udev_device_get_is_initialized(device) > 0;
+    if (!monitor->kernel) {
+        int ready;
+        errno = 0;
+        ready = udev_device_get_is_initialized(device);
+        if (ready <= 0)
+            note_missed(monitor);
+        return ready > 0;
+    }
     return !is_usb_device(device) || udev_device_get_driver(device) != NULL;
 }
 
@@ -70,10 +84,20 @@ static void look(struct monitor *monitor, struct udev_device *device, bool ready
     monitor->callbacks.look(monitor->user, source);
 }
 
+// The device at SYSPATH; NULL: it is not there, or there was no room to look, which is another thing.
+static struct udev_device *find(const struct monitor *monitor, const char *syspath)
+{
+    struct udev_device *device = udev_device_new_from_syspath(monitor->udev, syspath);
+
+    if (device == NULL)
+        note_missed(monitor);
+    return device;
+}
+
 // The properties are those of udev's database, which an event says in another order and with its own.
 static void look_at_input(struct monitor *monitor, const char *syspath)
 {
-    CLEANUP(cleanup_udev_device) struct udev_device *device = udev_device_new_from_syspath(monitor->udev, syspath);
+    CLEANUP(cleanup_udev_device) struct udev_device *device = find(monitor, syspath);
     CLEANUP(cleanup_free) char *input = input_of_event(syspath);
     struct udev_list_entry *entry;
     struct source *source;
@@ -241,7 +265,7 @@ void monitor_free(struct monitor *monitor)
 
 void monitor_look(struct monitor *monitor, const char *syspath)
 {
-    CLEANUP(cleanup_udev_device) struct udev_device *device = udev_device_new_from_syspath(monitor->udev, syspath);
+    CLEANUP(cleanup_udev_device) struct udev_device *device = find(monitor, syspath);
 
     if (device != NULL && (is_usb_device(device) || is_pci_function(device)))
         look(monitor, device, is_ready(monitor, device));

@@ -14,6 +14,7 @@ struct monitor_callbacks {
     void (*look)(void *user, struct source *source); // takes the source over
     void (*removed)(void *user, const char *syspath);
     void (*overflow)(void *user); // events were lost: scan again
+    void (*missed)(void *user);   // a device could not be looked at, though it may be there: scan again after a while
 };
 
 struct monitor;

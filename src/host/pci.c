@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "host/again.h"
 #include "host/sysfs.h"
 #include "util/text.h"
 
@@ -134,33 +135,47 @@ static int compare_keys(const void *a, const void *b)
     return strcmp((*(struct device *const *)a)->key, (*(struct device *const *)b)->key);
 }
 
-// The others of its group, by address. One that is on its way out is left out; its removal is news.
-static void read_peers(struct device *device)
+// The others of its group, by address. One that is on its way out is left out; its removal is news. Negative errno:
+// there may be more.
+static int read_peers(struct device *device)
 {
     CLEANUP(cleanup_free) char *path = string_printf("%s/iommu_group/devices", device->syspath);
     CLEANUP(cleanup_directory) DIR *listing = opendir(path);
     const struct dirent *entry;
 
-    while (listing != NULL && device->peer_count < PCI_GROUP_MAX && (entry = readdir(listing)) != NULL) {
+    if (listing == NULL)
+        return errno == ENOENT ? 0 : -errno;
+    while (errno = 0, device->peer_count < PCI_GROUP_MAX && (entry = readdir(listing)) != NULL) {
         CLEANUP(cleanup_free) char *link = string_printf("%s/%s", path, entry->d_name);
         char real[PATH_MAX];
         struct device *peer;
-        if (entry->d_name[0] == '.' || string_equal(entry->d_name, sysfs_name(device->syspath)) ||
-            realpath(link, real) == NULL || read_one(real, &peer) < 0)
+        int error;
+        if (entry->d_name[0] == '.' || string_equal(entry->d_name, sysfs_name(device->syspath)))
+            continue;
+        error = realpath(link, real) == NULL ? -errno : read_one(real, &peer);
+        if (again_helps(-error))
+            return error;
+        if (error < 0)
             continue;
         device->peers = memory_resize(device->peers, device->peer_count + 1, sizeof(struct device *));
         device->peers[device->peer_count++] = peer;
     }
+    if (errno != 0)
+        return -errno;
     if (device->peer_count > 0)
         qsort(device->peers, device->peer_count, sizeof(struct device *), compare_keys);
+    return 0;
 }
 
 int pci_read_at(const char *syspath, struct device **device)
 {
-    int error = read_one(syspath, device);
+    CLEANUP(cleanup_device) struct device *found = NULL;
+    int error = read_one(syspath, &found);
 
-    if (error >= 0 && (*device)->iommu_group >= 0)
-        read_peers(*device);
+    if (error >= 0 && found->iommu_group >= 0)
+        error = read_peers(found);
+    if (error >= 0)
+        *device = steal_pointer(&found);
     return error;
 }
 

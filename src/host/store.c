@@ -12,7 +12,10 @@
 
 static char *why_not(int error)
 {
-    return string_printf("cannot be read: %s", strerror(error));
+    char *why = string_printf("cannot be read: %s", strerror(error));
+
+    errno = error;
+    return why;
 }
 
 // An open regular file; -1 and, if there is anything else, WHY.
@@ -55,6 +58,7 @@ char *store_read(const char *path, size_t limit, char **text, size_t *length)
     *length = 0;
     if (fd < 0)
         return why;
+    errno = 0;
     for (;;) {
         ssize_t got = read(fd, block, sizeof(block));
         if (got < 0 && errno == EINTR)

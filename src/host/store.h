@@ -6,7 +6,8 @@
 #include "util/cleanup.h"
 
 // Reads a regular file, or what a link leads to; nothing else is waited for or touched. Returns NULL and
-// TEXT (free with free(); NULL if there is no file), or what is wrong with it (free with free()).
+// TEXT (free with free(); NULL if there is no file), or what is wrong with it (free with free()), and the error of a
+// call that has failed in errno.
 char *store_read(const char *path, size_t limit, char **text, size_t *length) CHECKED;
 
 // Makes TEXT what PATH holds, with the directories above it. Whoever is killed at any instant, and where

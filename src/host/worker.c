@@ -22,8 +22,12 @@ struct jobs {
 // Shared by the loop and the threads, and freed by the last of them.
 struct worker {
     pthread_mutex_t lock; // guards the members up to the event descriptor
+    pthread_cond_t work;  // for the thread that stays: there is a job, or the end
     pthread_cond_t idle;  // no thread is left
     unsigned references, threads, limit;
+    unsigned busy;   // threads that have a job
+    unsigned queued; // jobs that wait
+    bool staying;    // a thread waits for work
     bool closed;
     struct jobs queue, finished;
     int event_fd;            // readable: something has finished
@@ -64,20 +68,38 @@ static void unlock_and_release(struct worker *worker)
     if (!last)
         return;
     pthread_cond_destroy(&worker->idle);
+    pthread_cond_destroy(&worker->work);
     pthread_mutex_destroy(&worker->lock);
     close(worker->event_fd);
     free(worker);
 }
 
-// With the lock held.
+// With the lock held, which it lets go of to tell the loop: that would only run into it.
 static void finish(struct worker *worker, struct job *job)
 {
     uint64_t one = 1;
 
     jobs_push(&worker->finished, job);
+    pthread_mutex_unlock(&worker->lock);
     // The counter cannot be full; and the descriptor stays open as long as the worker.
-    if (write(worker->event_fd, &one, sizeof(one)) < 0)
-        return;
+    (void)!write(worker->event_fd, &one, sizeof(one));
+    pthread_mutex_lock(&worker->lock);
+}
+
+// With the lock held. One thread stays for the next job, which is not to wait for a thread to be made; NULL: end.
+static struct job *take_job(struct worker *worker)
+{
+    if (worker->queued == 0 && !worker->staying) {
+        worker->staying = true;
+        while (!worker->closed && worker->queued == 0)
+            pthread_cond_wait(&worker->work, &worker->lock);
+        worker->staying = false;
+    }
+    if (worker->queued == 0)
+        return NULL;
+    worker->queued--;
+    worker->busy++;
+    return jobs_pop(&worker->queue);
 }
 
 static void *thread_main(void *user)
@@ -86,10 +108,11 @@ static void *thread_main(void *user)
     struct job *job;
 
     pthread_mutex_lock(&worker->lock);
-    while ((job = jobs_pop(&worker->queue)) != NULL) {
+    while ((job = take_job(worker)) != NULL) {
         pthread_mutex_unlock(&worker->lock);
         job->run(job);
         pthread_mutex_lock(&worker->lock);
+        worker->busy--;
         if (!worker->closed) {
             finish(worker, job);
             continue;
@@ -131,9 +154,13 @@ void worker_submit(struct worker *worker, struct job *job)
 {
     pthread_mutex_lock(&worker->lock);
     jobs_push(&worker->queue, job);
-    if (worker->threads < worker->limit && start_thread(worker) < 0 && worker->threads == 0) {
+    worker->queued++;
+    if (worker->queued <= worker->threads - worker->busy) {
+        pthread_cond_signal(&worker->work); // whoever is not busy looks into the queue before it ends
+    } else if (worker->threads < worker->limit && start_thread(worker) < 0 && worker->threads == 0) {
         // No thread can be had: late is better than never.
         while ((job = jobs_pop(&worker->queue)) != NULL) {
+            worker->queued--;
             pthread_mutex_unlock(&worker->lock);
             job->run(job);
             pthread_mutex_lock(&worker->lock);
@@ -182,6 +209,8 @@ static int init_locks(struct worker *worker)
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
     error = pthread_cond_init(&worker->idle, &attributes);
     pthread_condattr_destroy(&attributes);
+    if (error == 0)
+        error = pthread_cond_init(&worker->work, NULL);
     return error != 0 ? -error : -pthread_mutex_init(&worker->lock, NULL);
 }
 
@@ -238,7 +267,9 @@ void worker_free(struct worker *worker)
     pthread_mutex_lock(&worker->lock);
     worker->closed = true;
     release_all(&worker->queue);
+    worker->queued = 0;
     release_all(&worker->finished);
+    pthread_cond_signal(&worker->work);
     wait_for_threads(worker);
     unlock_and_release(worker);
 }

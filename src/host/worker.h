@@ -16,7 +16,7 @@ struct job {
 
 struct worker;
 
-// At most LIMIT threads; there are none while there is no work. Negative errno.
+// At most LIMIT threads, of which one stays while there is no work. Negative errno.
 int worker_new(struct worker **worker, sd_event *loop, unsigned limit) CHECKED;
 // Waits a moment for work under way; what hangs longer is left to end by itself.
 void worker_free(struct worker *worker);

@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define PRINTED_BRIEF 128
+
 static void end_for_lack_of_memory(void)
 {
     static const char message[] = "error out of memory\n";
@@ -102,13 +104,19 @@ void text_add(struct text *text, const char *string)
 
 void text_printf(struct text *text, const char *format, ...)
 {
+    char brief[PRINTED_BRIEF]; // what most come to
     CLEANUP(cleanup_free) char *string = NULL;
-    va_list arguments;
+    va_list arguments, again;
     va_start(arguments, format);
-    if (vasprintf(&string, format, arguments) < 0)
-        end_for_lack_of_memory();
+    va_copy(again, arguments);
+    int length = vsnprintf(brief, sizeof brief, format, arguments);
+    if (length >= (int)sizeof brief)
+        length = vasprintf(&string, format, again);
+    va_end(again);
     va_end(arguments);
-    text_add(text, string);
+    if (length < 0)
+        end_for_lack_of_memory();
+    text_add_bytes(text, string ? string : brief, (size_t)length);
 }
 
 // The length of the well-formed UTF-8 sequence at S and its code point; 0 if there is none.

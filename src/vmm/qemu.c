@@ -37,7 +37,8 @@ static void qemu_forget(void *session)
     qemu->known_count = 0;
     qemu->no_fd_said = 0;
     qemu->descriptors = DESCRIPTORS_UNKNOWN;
-    memset(qemu->asked, 0, sizeof qemu->asked);
+    for (size_t i = 0; i < QEMU_ASKED_MAX; i++)
+        free(steal_pointer(&qemu->asked[i]));
     for (size_t i = 0; i < QEMU_TAKEN_MAX; i++)
         free(qemu->taken[i].names);
     memset(qemu->taken, 0, sizeof qemu->taken);
@@ -63,6 +64,7 @@ static void qemu_free(void *session)
     free(qemu->add_error);
     free(qemu->delete_error);
     free(qemu->places);
+    free(qemu->masters);
     free(qemu->ports);
     free(qemu->taken_node);
     free(qemu->calls);

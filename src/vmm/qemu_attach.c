@@ -77,8 +77,7 @@ static void end_added(struct qemu *qemu)
         char *text = string_printf("%s: QEMU took it and does not list: %s", vm, qemu->list_error);
         qemu_finish(qemu, RESULT_LOST, text, false);
     } else if (attachment) {
-        struct topology_bus *bus = &qemu->topology.buses[qemu->bus];
-        memcpy(bus->occupants[qemu->port], qemu->name, OBJECT_NAME_MAX);
+        topology_take(&qemu->topology.buses[qemu->bus], qemu->port, qemu->name);
         qemu_finish(qemu, RESULT_DONE, NULL, true);
     } else {
         qemu_finish(qemu, RESULT_RETRY, string_printf("%s: QEMU took it and lists it no more", vm), true);
@@ -104,7 +103,7 @@ static void end_try(struct qemu *qemu)
         qemu_list(qemu, false, end_added);
     } else if (says_port_taken(qemu->add_error)) {
         // Taken by something that was not given this port by number.
-        (void)snprintf(qemu->topology.buses[qemu->bus].occupants[qemu->port], OBJECT_NAME_MAX, "?");
+        topology_take(&qemu->topology.buses[qemu->bus], qemu->port, "?");
         choose(qemu);
     } else if (!qemu->topology_fresh) {
         memcpy(qemu->bus_name, qemu->topology.buses[qemu->bus].name, QOM_NAME_MAX);

@@ -80,6 +80,42 @@ static char *explain(const struct qemu *qemu, const char *node)
     return NULL;
 }
 
+static bool holds(const struct qemu *qemu, const struct device *function)
+{
+    for (size_t i = 0; i < qemu->attachment_count; i++) {
+        const struct attachment *attachment = &qemu->attachments[i];
+        if (attachment->ours ? attachment->instance == function->instance
+                             : string_equal(attachment->pci, device_pci_address(function)))
+            return true;
+    }
+    return false;
+}
+
+// The address of another function of the group that the VM has, or NULL.
+static const char *held_peer(const struct qemu *qemu)
+{
+    const struct device *device = qemu->operation.device;
+    for (size_t i = 0; i < device->peer_count; i++)
+        if (holds(qemu, device->peers[i]))
+            return device_pci_address(device->peers[i]);
+    return NULL;
+}
+
+// A group's node that is open already: QEMU opens it once for all functions, so that a VM which has one of them and is
+// refused the node has that one by descriptor.
+static void finish_busy(struct qemu *qemu, const char *node)
+{
+    const char *vm = qemu->setup.vm, *peer = held_peer(qemu);
+    if (!peer) {
+        qemu_finish_taken(qemu, node, "in use");
+        return;
+    }
+    char *text = string_printf("%s has %s of the same IOMMU group by descriptor, beside which the kernel does not open "
+                               "%s: detach %s and attach it again, then all of the group goes by that node",
+                               vm, peer, node, peer);
+    qemu_finish_explained(qemu, RESULT_RETRY, text);
+}
+
 static void refused(struct qemu *qemu)
 {
     const struct device *device = qemu->operation.device;
@@ -97,7 +133,7 @@ static void refused(struct qemu *qemu)
     } else if (qemu_words_denied(words)) {
         qemu_finish_denied(qemu, node);
     } else if (strstr(words, "Device or resource busy")) {
-        qemu_finish_taken(qemu, node, "in use");
+        finish_busy(qemu, node);
     } else {
         char *text = explain(qemu, node);
         if (text)

@@ -70,19 +70,19 @@ void qemu_ask(struct qemu *qemu, const char *object)
 {
     if (qemu_asked(qemu, object))
         return;
-    char *place = qemu->asked[qemu->asked_next];
+    char **place = &qemu->asked[qemu->asked_next];
     qemu->asked_next = (qemu->asked_next + 1) % QEMU_ASKED_MAX;
-    memset(place, 0, OBJECT_NAME_MAX);
-    memcpy(place, object, strnlen(object, OBJECT_NAME_MAX - 1));
+    free(*place);
+    *place = string_copy(object);
 }
 
 bool qemu_unask(struct qemu *qemu, const char *object)
 {
     bool asked = false;
     for (size_t i = 0; i < QEMU_ASKED_MAX; i++) {
-        if (strcmp(qemu->asked[i], object) != 0)
+        if (!string_equal(qemu->asked[i], object))
             continue;
-        qemu->asked[i][0] = '\0';
+        free(steal_pointer(&qemu->asked[i]));
         asked = true;
     }
     return asked;
@@ -91,7 +91,7 @@ bool qemu_unask(struct qemu *qemu, const char *object)
 bool qemu_asked(const struct qemu *qemu, const char *object)
 {
     for (size_t i = 0; i < QEMU_ASKED_MAX; i++)
-        if (qemu->asked[i][0] && strcmp(qemu->asked[i], object) == 0)
+        if (string_equal(qemu->asked[i], object))
             return true;
     return false;
 }
@@ -108,6 +108,11 @@ static void clear_operation(struct qemu *qemu)
     qemu->tries = qemu->polls = 0;
     qemu->timer = sd_event_source_disable_unref(qemu->timer);
     grabber_free(steal_pointer(&qemu->grabber));
+    qom_children_clear(&qemu->peripheral);
+    qom_children_clear(&qemu->anonymous);
+    qom_children_clear(&qemu->unattached);
+    free(steal_pointer(&qemu->attachments));
+    qemu->attachment_count = 0;
     free(steal_pointer(&qemu->add_error));
     free(steal_pointer(&qemu->delete_error));
 }
@@ -116,8 +121,7 @@ void qemu_finish(struct qemu *qemu, enum result_kind kind, char *text, bool list
 {
     struct result result = {.serial = qemu->operation.serial, .kind = kind, .text = text, .listed = listed};
     if (listed && qemu->attachment_count > 0) {
-        result.attachments = memory_new(qemu->attachment_count, sizeof *result.attachments);
-        memcpy(result.attachments, qemu->attachments, qemu->attachment_count * sizeof *result.attachments);
+        result.attachments = steal_pointer(&qemu->attachments);
         result.attachment_count = qemu->attachment_count;
     }
     clear_operation(qemu);

@@ -74,7 +74,7 @@ struct qemu {
     bool survey_failed;
     struct qemu_place *places;
     size_t place_count;
-    char masters[TOPOLOGY_BUSES_MAX][QOM_NAME_MAX]; // buses that have companions
+    char (*masters)[QOM_NAME_MAX]; // buses that have companions
     size_t master_count;
     qemu_step surveyed;
 
@@ -110,7 +110,7 @@ struct qemu {
     bool waiting;       // for the device to go
     unsigned polls;
     sd_event_source *timer;
-    char asked[QEMU_ASKED_MAX][OBJECT_NAME_MAX]; // what we asked to delete, a ring
+    char *asked[QEMU_ASKED_MAX]; // what we asked to delete, a ring; NULL: it came to nothing
     size_t asked_next;
 };
 

@@ -26,6 +26,9 @@ static void end_survey(struct qemu *qemu)
         const struct qemu_place *place = &qemu->places[i];
         topology_occupy(&qemu->topology, place->bus, place->port, place->object);
     }
+    free(steal_pointer(&qemu->places));
+    free(steal_pointer(&qemu->masters));
+    qemu->place_count = qemu->master_count = 0;
     qemu->topology_known = qemu->topology_fresh = !qemu->survey_failed;
     qemu->surveyed(qemu);
 }
@@ -71,8 +74,10 @@ static void handle_master(struct qemu *qemu, unsigned index, const struct qmp_re
     if (!json_object_is_type(reply->value, json_type_string))
         return;
     const char *name = json_object_get_string(reply->value);
-    if (*name && strlen(name) < QOM_NAME_MAX && qemu->master_count < TOPOLOGY_BUSES_MAX)
-        (void)snprintf(qemu->masters[qemu->master_count++], QOM_NAME_MAX, "%s", name);
+    if (!*name || strlen(name) >= QOM_NAME_MAX || qemu->master_count == TOPOLOGY_BUSES_MAX)
+        return;
+    qemu->masters = memory_resize(qemu->masters, qemu->master_count + 1, sizeof *qemu->masters);
+    (void)snprintf(qemu->masters[qemu->master_count++], QOM_NAME_MAX, "%s", name);
 }
 
 static void handle_parent(struct qemu *qemu, unsigned index, const struct qmp_reply *reply)

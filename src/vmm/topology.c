@@ -29,6 +29,9 @@ static const struct {
 
 void topology_clear(struct topology *topology)
 {
+    for (size_t i = 0; i < topology->count; i++)
+        for (unsigned port = 1; port <= TOPOLOGY_PORTS_MAX; port++)
+            free(topology->buses[i].occupants[port]);
     free(topology->buses);
     *topology = (struct topology){0};
 }
@@ -67,6 +70,12 @@ void topology_set_companion(struct topology *topology, const char *master_bus)
             topology->buses[i].companion = true;
 }
 
+void topology_take(struct topology_bus *bus, unsigned port, const char *object)
+{
+    free(bus->occupants[port]);
+    bus->occupants[port] = string_copy(object);
+}
+
 void topology_occupy(struct topology *topology, const char *bus_path, unsigned port, const char *object)
 {
     char path[TOPOLOGY_PATH_MAX + QOM_NAME_MAX + 1];
@@ -76,7 +85,7 @@ void topology_occupy(struct topology *topology, const char *bus_path, unsigned p
         struct topology_bus *bus = &topology->buses[i];
         (void)snprintf(path, sizeof path, "%s/%s", bus->path, bus->name);
         if (bus->name[0] && strcmp(path, bus_path) == 0)
-            (void)snprintf(bus->occupants[port], OBJECT_NAME_MAX, "%s", object);
+            topology_take(bus, port, object);
     }
 }
 
@@ -84,8 +93,8 @@ void topology_vacate(struct topology *topology, const char *object)
 {
     for (size_t i = 0; i < topology->count; i++)
         for (unsigned port = 1; port <= TOPOLOGY_PORTS_MAX; port++)
-            if (strcmp(topology->buses[i].occupants[port], object) == 0)
-                topology->buses[i].occupants[port][0] = '\0';
+            if (string_equal(topology->buses[i].occupants[port], object))
+                free(steal_pointer(&topology->buses[i].occupants[port]));
 }
 
 // How well a bus suits a speed: 0 is best, RANKS and more means not at all.
@@ -110,7 +119,7 @@ static unsigned rank(const struct topology_bus *bus, enum usb_speed speed)
 static unsigned free_port(const struct topology_bus *bus, unsigned ports)
 {
     for (unsigned port = ports; port > 0; port--)
-        if (!bus->occupants[port][0])
+        if (!bus->occupants[port])
             return port;
     return 0;
 }

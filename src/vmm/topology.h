@@ -18,12 +18,12 @@ enum topology_speed { TOPOLOGY_XHCI, TOPOLOGY_EHCI, TOPOLOGY_FULL_SPEED };
 
 struct topology_bus {
     enum topology_speed speed;
-    char path[TOPOLOGY_PATH_MAX];                            // of the controller in QOM
-    char name[QOM_NAME_MAX];                                 // "xhci.0", as `bus=` takes it; "" until known
-    unsigned ports;                                          // that take low, full and high speed: numbers 1 to this
-    unsigned super_ports;                                    // xHCI: that take super speed: numbers 1 to this
-    bool companion;                                          // EHCI: an UHCI or OHCI serves its slower devices
-    char occupants[TOPOLOGY_PORTS_MAX + 1][OBJECT_NAME_MAX]; // by port number; "" when free
+    char path[TOPOLOGY_PATH_MAX];            // of the controller in QOM
+    char name[QOM_NAME_MAX];                 // "xhci.0", as `bus=` takes it; "" until known
+    unsigned ports;                          // that take low, full and high speed: numbers 1 to this
+    unsigned super_ports;                    // xHCI: that take super speed: numbers 1 to this
+    bool companion;                          // EHCI: an UHCI or OHCI serves its slower devices
+    char *occupants[TOPOLOGY_PORTS_MAX + 1]; // by port number; NULL when free
 };
 
 struct topology {
@@ -40,6 +40,8 @@ bool topology_add(struct topology *topology, const char *type, const char *path)
 void topology_set_ports(struct topology_bus *bus, const char *property, unsigned count);
 // A controller serves the slow devices of the EHCI whose bus has that name.
 void topology_set_companion(struct topology *topology, const char *master_bus);
+// OBJECT has that port of BUS.
+void topology_take(struct topology_bus *bus, unsigned port, const char *object);
 // OBJECT, asked for with that port, is on the bus at BUS_PATH.
 void topology_occupy(struct topology *topology, const char *bus_path, unsigned port, const char *object);
 // OBJECT has gone.

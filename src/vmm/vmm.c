@@ -54,8 +54,8 @@ struct vm {
 
     // The operation in flight.
     bool running, waits_for_place, said_silent;
-    uint64_t patience;          // from one answer to the next, until it is said that none comes
-    struct operation operation; // while it waits for a place
+    uint64_t patience;           // from one answer to the next, until it is said that none comes
+    struct operation *operation; // owned; until the session has it
     int fd;
     char *no_fd;
     sd_event_source *timer, *place_timer;
@@ -66,6 +66,7 @@ struct vmms {
     struct log *log;
     void *user;
     struct outbox *outbox;
+    struct watcher *watcher;
     struct vm **vms;
     size_t count;
     struct memory memory; // of an earlier run
@@ -104,7 +105,9 @@ static struct vm *find(const struct vmms *vmms, const char *name)
 
 static void drop_operation(struct vm *vm)
 {
-    operation_clear(&vm->operation);
+    if (vm->operation)
+        operation_clear(vm->operation);
+    free(steal_pointer(&vm->operation));
     cleanup_close(&vm->fd);
     vm->fd = -1;
     free(steal_pointer(&vm->no_fd));
@@ -129,7 +132,7 @@ static void handle_finished(void *user, struct result *result)
 // Ends an operation that never reached the session.
 static void end_unstarted(struct vm *vm, enum result_kind kind, char *text)
 {
-    struct result result = {.serial = vm->operation.serial, .kind = kind, .text = text};
+    struct result result = {.serial = vm->operation->serial, .kind = kind, .text = text};
     handle_finished(vm, &result);
 }
 
@@ -400,7 +403,8 @@ static void begin_operation(struct vm *vm)
         }
     }
     vm->waits_for_place = false;
-    vm->backend->start(vm->session, &vm->operation, steal_fd(&vm->fd), vm->no_fd);
+    CLEANUP(cleanup_free) struct operation *operation = steal_pointer(&vm->operation);
+    vm->backend->start(vm->session, operation, steal_fd(&vm->fd), vm->no_fd);
 }
 
 static int handle_place(sd_event_source *source, uint64_t now, void *user)
@@ -439,7 +443,8 @@ void vmms_start(struct vmms *vmms, struct operation *operation, int fd, const ch
     vm->running = true;
     vm->expects = sd_event_source_disable_unref(vm->expects);
     vm->patience = patience_for(operation);
-    vm->operation = *operation;
+    vm->operation = memory_new(1, sizeof *vm->operation);
+    *vm->operation = *operation;
     *operation = (struct operation){0};
     vm->fd = steal_fd(&owned);
     vm->no_fd = string_copy(no_fd);
@@ -478,6 +483,9 @@ void vmms_expect(struct vmms *vmms, const char *name)
     // Without it, the next operation connects anew.
     (void)sd_event_add_time_relative(vmms->loop, &vm->expects, CLOCK_MONOTONIC, EXPECTS_US, EXPECTS_US / 8,
                                      handle_expects, vm);
+    // The VMM may greet meanwhile. What goes wrong here is looked at when the operation comes.
+    if (vm->expects && vm->life == LIFE_UP && vm->spare < 0 && !vm->backend->is_connected(vm->session))
+        vm->spare = peer_connect(vm->socket, vm->backend->socket_type);
 }
 
 // --- The set of VMs
@@ -513,7 +521,7 @@ static struct vm *vm_new(struct vmms *vmms, const struct vm_config *config, cons
                                                       .closed = handle_closed},
                                         .user = vm};
     vm->session = vm->backend->session_new(&setup);
-    int r = watch_new(&vm->watch, vmms->loop, vm->socket, handle_watch, vm);
+    int r = watch_new(&vm->watch, vmms->watcher, vm->socket, handle_watch, vm);
     if (r < 0)
         log_line(vmms->log, LOG_LEVEL_ERROR, &(struct log_subject){.vm = vm->name},
                  "%s: its socket %s cannot be watched, so its start will %s: %s%s", vm->name, vm->socket,
@@ -580,6 +588,7 @@ int vmms_new(struct vmms **vmms, sd_event *loop, struct log *log, const struct v
 {
     CLEANUP(cleanup_vmms) struct vmms *new = memory_new(1, sizeof *new);
     new->loop = sd_event_ref(loop);
+    new->watcher = watcher_new(loop);
     new->log = log;
     new->user = user;
     int r = outbox_new(&new->outbox, loop, callbacks, user, tidy, new);
@@ -601,6 +610,7 @@ void vmms_free(struct vmms *vmms)
         return;
     for (size_t i = 0; i < vmms->count; i++)
         vm_free(vmms->vms[i]);
+    watcher_free(vmms->watcher);
     free(vmms->vms);
     memory_clear(&vmms->memory);
     outbox_free(vmms->outbox);

@@ -42,7 +42,7 @@ void vmms_configure(struct vmms *vmms, const struct config *config, bool (*keep)
 // happens. Takes the operation's contents and FD (-1: none; of a USB device, NO_FD says why, for the log).
 void vmms_start(struct vmms *vmms, struct operation *operation, int fd, const char *no_fd);
 
-// An operation for that VM is being prepared: a connection that is there is kept for it, for a second at most.
+// An operation for that VM is being prepared: it is connected to, and the connection kept for a second at most.
 void vmms_expect(struct vmms *vmms, const char *vm);
 
 // The process that serves the VM's socket: its pid and the user that it acts as now. False: not known.

@@ -6,13 +6,18 @@
 
 #include "util/cleanup.h"
 
+// What all watches share: two inotify instances, of which a user may have few, and one watch in each of a directory.
+struct watcher;
 struct watch;
 
 // Called from the loop: look at the file. May free the watch.
 typedef void (*watch_look)(void *user);
 
+struct watcher *watcher_new(sd_event *loop) CHECKED;
+// After all its watches.
+void watcher_free(struct watcher *watcher);
+
 // PATH must be absolute. Negative errno: it cannot be watched, and *WATCH is NULL; or, for now, it is only looked at
 // every few seconds, until it can be, and *WATCH is set.
-int watch_new(struct watch **watch, sd_event *loop, const char *path, watch_look look, void *user) CHECKED;
+int watch_new(struct watch **watch, struct watcher *watcher, const char *path, watch_look look, void *user) CHECKED;
 void watch_free(struct watch *watch);
-DEFINE_CLEANUP(struct watch *, cleanup_watch, watch_free)

@@ -26,6 +26,7 @@ struct wire {
     void *user;
     int error; // not 0: it ended, and this is said at the next turn of the loop
     bool over; // the same, for an end without an error
+    bool held; // lines are being handed out: what is said to them goes out afterwards, all at once
     struct text unsent;
     struct passenger *passengers;
     size_t passenger_count;
@@ -132,7 +133,7 @@ void wire_send(struct wire *wire, const char *bytes, size_t length, int fd)
     }
     bool idle = wire->unsent.length == 0;
     text_add_bytes(&wire->unsent, bytes, length);
-    if (idle)
+    if (idle && !wire->held)
         flush(wire);
 }
 
@@ -172,6 +173,15 @@ static void make_room(struct wire *wire)
     }
 }
 
+// Most connections are silent most of the time: they keep room for what has begun to come only.
+static void give_room_back(struct wire *wire)
+{
+    if (wire->input_length > 0)
+        return;
+    free(steal_pointer(&wire->input));
+    wire->input_room = 0;
+}
+
 static void read_some(struct wire *wire)
 {
     make_room(wire);
@@ -184,7 +194,12 @@ static void read_some(struct wire *wire)
     }
     size_t from = wire->input_length;
     wire->input_length += (size_t)got;
+    wire->held = true;
     take_lines(wire, from);
+    wire->held = false;
+    give_room_back(wire);
+    if (wire->unsent.length > 0 && !wire->over)
+        flush(wire);
 }
 
 static int handle_io(sd_event_source *source, int fd, uint32_t events, void *user)

@@ -1,9 +1,7 @@
 """What the tests of the API share: the real daemon with a socket of its own. They need no root, VM, USB or udevd."""
 import json
 import pathlib
-import shutil
 import sys
-import tempfile
 
 import pytest
 
@@ -15,26 +13,9 @@ import vhotplug
 import world as worlds
 
 
-def pytest_addoption(parser):
-    parser.addoption("--build", default="build/gcc", help="build directory with the programs")
-
-
-@pytest.fixture(scope="session")
-def build(request):
-    return ROOT / request.config.getoption("--build")
-
-
 @pytest.fixture(scope="session")
 def program(build):
     return build / "src" / "vhotplug"
-
-
-@pytest.fixture
-def place():
-    """A directory with a short name, as socket paths are short."""
-    path = pathlib.Path(tempfile.mkdtemp(prefix="vha-", dir="/tmp"))
-    yield path
-    shutil.rmtree(path, ignore_errors=True)
 
 
 @pytest.fixture
@@ -59,16 +40,7 @@ def config(place, address):
 @pytest.fixture
 def start(program, place):
     """Starts daemons, and ends them after the test."""
-    daemons = []
-
-    def begin(*arguments, program=program, **options):
-        daemon = vhotplug.Daemon(program, place, *arguments, **options)
-        daemons.append(daemon)
-        return daemon
-    begin.daemons = daemons
-    yield begin
-    for daemon in daemons:
-        daemon.close()
+    yield from vhotplug.starter(program, place)
 
 
 @pytest.fixture
@@ -103,13 +75,3 @@ def world(build, place):
 def ready(world):
     world.ready("vm1", "vm2")
     return world
-
-
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item, call):
-    outcome = yield
-    report = outcome.get_result()
-    begin = getattr(item, "funcargs", {}).get("start")
-    if report.when == "call" and report.failed and begin:
-        for daemon in begin.daemons:
-            report.sections.append(("log of the daemon", "\n".join(daemon.log()[-200:])))

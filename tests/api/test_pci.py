@@ -9,19 +9,6 @@ import world as worlds
 from world import KEYBOARD, MOUSE, SOUND, WIFI, events, pci
 
 
-@pytest.fixture
-def world(build, place):
-    made, end = worlds.make(build, place)
-    yield made
-    end()
-
-
-@pytest.fixture
-def ready(world):
-    world.ready("vm1", "vm2")
-    return world
-
-
 def addresses(listed):
     return [device["address"] for device in listed]
 
@@ -259,6 +246,17 @@ def test_the_answer_waits_until_all_devices_are_known(world):
     assert late.answer() == {"result": "ok", "vmm_args": ["--vfio-isolate-hotplug"]}
 
 
+def test_a_first_scan_that_takes_as_long_as_it_may_is_waited_for(world):
+    early = world.connect()
+    early.send(b'{"action": "vmm_args", "vm": "vm1", "require_pci": true, "qemu_bus_prefix": "rp"}\n')
+    assert worlds.has_nothing(world, early)
+    world.plug(WIFI, there=True)
+    world.do("sleep", seconds=20)
+    assert worlds.has_nothing(world, early)
+    world.do("scanned")
+    assert function_arguments(early.answer())
+
+
 def test_who_has_gone_is_not_answered_when_all_devices_are_known(world):
     gone, other = world.connect(), world.connect()
     gone.send(b'{"action": "vmm_args", "vm": "vm1"}\n')
@@ -276,7 +274,7 @@ def test_devices_that_are_never_all_known(world):
     one.send(b'{"action": "vmm_args", "vm": "vm1"}\n{"action": "pci_list"}\n')
     assert worlds.has_nothing(world, one)
     world.do("sleep", seconds=30)
-    assert one.answer() == {"result": "failed", "error": "the devices of the host are not all known after 20 s; try again"}
+    assert one.answer() == {"result": "failed", "error": "the devices of the host are not all known after 28 s; try again"}
     assert one.answer() == {"result": "ok", "pci_devices": []}
     world.do("scanned")
     assert one.request("vmm_args", vm="vm1") == {"result": "ok", "vmm_args": []}
@@ -292,7 +290,7 @@ def test_a_function_that_is_never_made_ready(functions):
     functions.do("host", slow=True, ready=1) # the other of the two
     functions.do("sleep", seconds=30)
     assert one.answer() == {"result": "failed", "error": "Wi-Fi 6 AX201 (8086:a0f0, 0000:00:14.3): "
-                            "the host has not made it ready within 20 s"}
+                            "the host has not made it ready within 28 s"}
     functions.do("host") # too late, and nobody is told
     assert function_arguments(one.request("vmm_args", vm="vm1")) and other.request("status")["result"] == "ok"
 

@@ -21,6 +21,7 @@ class Connection:
 
     def __init__(self, client):
         self.client, self.buffer = client, b""
+        self.nodes = []  # numbers of the devices whose descriptors came, in order
 
     def send(self, data):
         self.client.sendall(data if isinstance(data, bytes) else encoded(data))
@@ -31,7 +32,10 @@ class Connection:
             command, self.buffer = self._first()
             if command is not None:
                 return command
-            data = self.client.recv(65536)
+            data, descriptors, _, _ = socket.recv_fds(self.client, 65536, 8)
+            for descriptor in descriptors:
+                self.nodes.append(os.fstat(descriptor).st_rdev)
+                os.close(descriptor)
             if not data:
                 return None
             self.buffer += data

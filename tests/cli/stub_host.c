@@ -10,7 +10,8 @@
 // when a device is to be opened and has been.
 // VHOTPLUG_TEST_OPENING names a pipe: a device is open, or made ready, when a byte can be read from it, as on a host
 // that hangs. That one is to be opened, and that one rests, is said in the log. VHOTPLUG_TEST_SAVING names a pipe: what
-// people decided is saved when a byte of it was read, as on a disk that hangs.
+// people decided is saved when a byte of it was read, as on a disk that hangs. VHOTPLUG_TEST_IOMMU names a device that
+// stands for /dev/iommu; without it there is none. FUNCTION_NODE stands for the node of a PCI function.
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -23,8 +24,10 @@
 
 #include "host/host.h"
 #include "util/text.h"
+#include "vmm/vmm.h"
 
 #define DEVICES_MAX 64
+#define FUNCTION_NODE "/dev/full"
 
 struct devices {
     struct device *list[DEVICES_MAX];
@@ -35,7 +38,7 @@ struct opening {
     struct host *host;
     struct device *device;
     uint64_t serial;
-    bool withheld; // it is not opened, but kept from the host's drivers
+    const char *node; // to open, borrowed from the device; NULL: it is not opened, but made ready or withheld
     sd_event_source *source;
 };
 
@@ -229,15 +232,14 @@ static int on_open(sd_event_source *source, void *user)
     struct opening *opening = user;
     struct host *host = opening->host;
     bool there = has(&host->devices, opening->device);
-    bool by_name = opening->device->kind != DEVICE_USB || opening->withheld;
-    int fd = there && !by_name ? open(opening->device->node, O_RDWR | O_CLOEXEC) : -1;
+    int fd = there && opening->node ? open(opening->node, O_RDWR | O_CLOEXEC) : -1;
     step();
     if (host->gate >= 0 && read(host->gate, &byte, 1) != 1)
         abort();
     host->callbacks.opened(host->user, opening->serial,
-                           !there    ? HOST_OPEN_GONE
-                           : by_name ? HOST_OPEN_READY
-                                     : HOST_OPENED,
+                           !there                                                 ? HOST_OPEN_GONE
+                           : opening->device->kind == DEVICE_USB && opening->node ? HOST_OPENED
+                                                                                  : HOST_OPEN_READY,
                            fd, there ? NULL : "it has gone");
     device_release(opening->device);
     free(opening);
@@ -251,11 +253,10 @@ static int on_gate(sd_event_source *source, int fd, uint32_t events, void *user)
     return on_open(source, user);
 }
 
-static void open_later(struct host *host, struct device *device, uint64_t serial, bool withheld)
+static void open_later(struct host *host, struct device *device, uint64_t serial, const char *node)
 {
     struct opening *opening = memory_new(1, sizeof *opening);
-    *opening =
-        (struct opening){.host = host, .device = device_reference(device), .serial = serial, .withheld = withheld};
+    *opening = (struct opening){.host = host, .device = device_reference(device), .serial = serial, .node = node};
     if ((host->gate >= 0 ? sd_event_add_io(host->loop, &opening->source, host->gate, EPOLLIN, on_gate, opening)
                          : sd_event_add_defer(host->loop, &opening->source, on_open, opening)) < 0)
         abort();
@@ -263,11 +264,11 @@ static void open_later(struct host *host, struct device *device, uint64_t serial
 
 void host_open(struct host *host, struct device *device, uint64_t serial, const struct host_receiver *receiver)
 {
-    (void)receiver;
+    const char *function = device->kind == DEVICE_PCI && receiver->takes_functions ? FUNCTION_NODE : NULL;
     step();
     if (host->gate >= 0)
         log_debug(host->log, "host: opens %s", device->key);
-    open_later(host, device, serial, false);
+    open_later(host, device, serial, device->kind == DEVICE_USB ? device->node : function);
 }
 
 // Only where a test sees to it.
@@ -276,7 +277,7 @@ bool host_withhold(struct host *host, struct device *device, uint64_t serial)
     if (host->gate < 0)
         return false;
     log_debug(host->log, "host: withholds %s", device->key);
-    open_later(host, device, serial, true);
+    open_later(host, device, serial, NULL);
     return true;
 }
 
@@ -319,4 +320,13 @@ int __wrap_host_save_memory(const char *path, const struct memory *memory)
     int status = __real_host_save_memory(path, memory);
     step();
     return status;
+}
+
+void __real_vmms_offer_iommu(struct vmms *vmms, const char *node);
+void __wrap_vmms_offer_iommu(struct vmms *vmms, const char *node);
+
+void __wrap_vmms_offer_iommu(struct vmms *vmms, const char *node)
+{
+    if (strcmp(node, "/dev/iommu") == 0)
+        __real_vmms_offer_iommu(vmms, getenv("VHOTPLUG_TEST_IOMMU"));
 }

@@ -23,12 +23,14 @@ class Qemu(Peer):
         connection.send(GREETING)
         while (command := connection.command()) is not None:
             name, arguments = command["execute"], command.get("arguments", {})
-            do = {"qom-list": self.qom_list, "qom-get": self.qom_get, "device_add": self.add,
-                  "device_del": self.delete}.get(name)
+            do = self.commands().get(name)
             connection.send({**(do(**arguments) if do else answer(command)), "id": command["id"]})
             if name == "device_del":
                 connection.send({"event": "DEVICE_DELETED", "data": {"device": arguments["id"]},
                                  "timestamp": {"seconds": 1, "microseconds": 1}})
+
+    def commands(self):
+        return {"qom-list": self.qom_list, "qom-get": self.qom_get, "device_add": self.add, "device_del": self.delete}
 
     def qom_list(self, path):
         if path == "/machine/peripheral":

@@ -9,6 +9,8 @@ import pytest
 from crosvm import Devices, kept_in, until
 from test_input import Qemu as InputQemu
 
+# What stands for /dev/iommu, and, in stub_host.c, for the nodes of functions.
+IOMMU, FUNCTION_NODE = "/dev/zero", "/dev/full"
 ADDRESSES = {"pci_a": "0000:01:00.0", "pci_b": "0000:01:00.1", "pci_c": "0000:02:00.0"}
 
 
@@ -45,12 +47,49 @@ class Qemu(InputQemu):
         return [host for _, host in self.holds.values()]
 
 
+class DescriptorQemu(Qemu):
+    """One that takes functions by descriptor."""
+
+    def __init__(self, path, **options):
+        self.named = {}  # name: what device that descriptor is of
+        self.context = None  # what device the context for memory is of
+        self.taken = []  # of each function: the context's name, and what device it is itself
+        super().__init__(path, **options)
+
+    def talk(self, connection):
+        self.connection = connection
+        super().talk(connection)
+
+    def commands(self):
+        return {**super().commands(), "device-list-properties": self.properties, "getfd": self.name,
+                "closefd": self.forget, "object-add": self.make}
+
+    def properties(self, typename):
+        return {"return": [{"name": name, "type": "str"} for name in ("host", "iommufd", "fd")]}
+
+    def name(self, fdname):
+        self.named[fdname] = self.connection.nodes.pop(0)
+        return {"return": {}}
+
+    def forget(self, fdname):
+        self.named.pop(fdname, None)
+        return {"return": {}}
+
+    def make(self, id, fd, **type):
+        self.context = id, self.named[fd]
+        return {"return": {}}
+
+    def add(self, iommufd=None, fd=None, **arguments):
+        self.taken.append((iommufd, self.named.get(fd)))
+        return super().add(**arguments)
+
+
 class Bench:
     def __init__(self, start, place):
         self.begin, self.place, self.devices, self.vms = start, place, Functions(place), {}
 
-    def qemu(self, name="vm1"):
-        self.vms[name] = Qemu(self.place / f"{name}.qmp", ports=("rp1", "rp2", "rp3"))
+    def qemu(self, name="vm1", qemu=Qemu):
+        self.vms[name] = qemu(self.place / f"{name}.qmp", ports=("rp1", "rp2", "rp3"))
         return self.vms[name]
 
     def start(self, *groups, debug=(), **environment):
@@ -144,6 +183,26 @@ def test_f27_f49_a_restart_finds_what_it_gave_away(bench):
     assert (vm.adds, vm.dels) == (2, 0)
     assert bench.ask(action="pci_detach", address="02:00.0")["state"] == "host"
     assert vm.functions() == ["0000:01:00.0"]
+    assert daemon.stop() == 0
+
+
+def test_a_qemu_that_takes_descriptors_is_handed_the_function_and_a_context_of_the_iommu(bench):
+    vm = bench.qemu(qemu=DescriptorQemu)
+    bench.devices.plug(pci_a=7)
+    daemon = bench.start(NET, VHOTPLUG_TEST_IOMMU=IOMMU)
+    bench.wait(vm, "0000:01:00.0")
+    name, node = vm.context
+    assert node == os.stat(IOMMU).st_rdev
+    assert vm.taken == [(name, os.stat(FUNCTION_NODE).st_rdev)]
+    assert daemon.stop() == 0
+
+
+def test_a_qemu_that_takes_descriptors_is_handed_none_where_the_host_has_no_node_for_contexts(bench):
+    vm = bench.qemu(qemu=DescriptorQemu)
+    bench.devices.plug(pci_a=7)
+    daemon = bench.start(NET, VHOTPLUG_TEST_IOMMU=bench.place / "none")
+    bench.wait(vm, "0000:01:00.0")
+    assert vm.taken == [(None, None)]
     assert daemon.stop() == 0
 
 

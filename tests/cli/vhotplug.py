@@ -99,6 +99,20 @@ class Daemon:
         self.notify.close()
 
 
+def starter(program, place):
+    """What a fixture yields: begin(*arguments) starts a daemon, which is ended after the test."""
+    daemons = []
+
+    def begin(*arguments, program=program, **options):
+        daemon = Daemon(program, place, *arguments, **options)
+        daemons.append(daemon)
+        return daemon
+    begin.daemons = daemons
+    yield begin
+    for daemon in daemons:
+        daemon.close()
+
+
 def sanitizers():
     """What a sanitizer build needs to know; nothing else of the caller's environment goes in."""
     return {name: value for name, value in os.environ.items() if name in ("ASAN_OPTIONS", "UBSAN_OPTIONS")}

@@ -1,9 +1,7 @@
 """What the tests of vhotplugctl share: the real program against a scripted daemon, without privileges."""
 import os
 import pathlib
-import shutil
 import sys
-import tempfile
 
 import pytest
 
@@ -13,26 +11,9 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import ctl
 
 
-def pytest_addoption(parser):
-    parser.addoption("--build", default="build/gcc", help="build directory with the programs")
-
-
-@pytest.fixture(scope="session")
-def build(request):
-    return ROOT / request.config.getoption("--build")
-
-
 @pytest.fixture(scope="session")
 def program(build):
     return build / "src" / "ctl" / "vhotplugctl"
-
-
-@pytest.fixture
-def place():
-    """A directory with a short name, as socket paths are short."""
-    path = pathlib.Path(tempfile.mkdtemp(prefix="vhc-", dir="/tmp"))
-    yield path
-    shutil.rmtree(path, ignore_errors=True)
 
 
 @pytest.fixture

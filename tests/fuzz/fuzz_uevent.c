@@ -296,9 +296,14 @@ static void overflow(void *user)
     abort();
 }
 
+static void missed(void *user)
+{
+    (void)user;
+}
+
 static void listen_to_all(sd_event *loop, struct log *log)
 {
-    static const struct monitor_callbacks callbacks = {look, removed, overflow};
+    static const struct monitor_callbacks callbacks = {look, removed, overflow, missed};
     CLEANUP(cleanup_monitor) struct monitor *monitor = NULL;
     CLEANUP(cleanup_device) struct device *device = device_new(DEVICE_USB);
     if (monitor_new(&monitor, loop, log, &callbacks, NULL) < 0 || monitor_scan(monitor) < 0)

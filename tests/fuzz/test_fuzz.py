@@ -16,13 +16,15 @@ def pytest_generate_tests(metafunc):
 
 
 def test_no_input_breaks_it(name, build, tmp_path):
+    program = build / "tests/fuzz" / f"fuzz_{name}"
+    assert program.is_file(), f"{program} is not there: --build must name a build with -Dfuzz=true, as that of ./dev fuzz"
     corpus = [str(HERE / "corpus" / name)]
     if name == "config":
         corpus = [str(HERE.parent / "config" / kind) for kind in ("good", "bad")]
     new = tmp_path / "new"
     new.mkdir()
     limit = [f"-max_total_time={SECONDS}"] if SECONDS != "0" else [f"-runs={RUNS}"]
-    run = subprocess.run([build / "tests/fuzz" / f"fuzz_{name}", *limit, "-max_len=8192", "-print_final_stats=1", "-seed=1",
+    run = subprocess.run([program, *limit, "-max_len=8192", "-print_final_stats=1", "-seed=1",
                           "-artifact_prefix=" + str(tmp_path) + "/", new, *corpus],
                          stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False)
     found = [path for path in tmp_path.iterdir() if path.is_file()]

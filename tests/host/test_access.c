@@ -475,6 +475,38 @@ static void test_a_damaged_record_is_said_once(void **state)
     }
 }
 
+static void expect_kept(const struct bench *bench, int free)
+{
+    CLEANUP(cleanup_free) char *why = NULL;
+
+    tree_limit_descriptors(free);
+    assert_int_equal(access_take(bench->records, "input:input5", &why), -EMFILE);
+    tree_limit_descriptors(-1);
+    assert_non_null(strstr(why, "Too many open files"));
+    expect_acl(bench, GIVEN);
+}
+
+static void test_f39_what_cannot_be_read_now_is_kept(void **state)
+{
+    struct bench *bench = *state;
+
+    give(bench);
+    expect_kept(bench, 0); // its own record
+    expect_records(bench, "input:input5.json ");
+    bench->grant.holder = "pci:0000:03:01.0";
+    give(bench);
+    expect_kept(bench, 1); // those of others on the same node
+    expect_records(bench, "input:input5.json pci:0000:03:01.0.json ");
+    tree_limit_descriptors(1);
+    assert_int_equal(try_give(bench, "Too many open files"), -EMFILE);
+    tree_limit_descriptors(-1);
+    expect_records(bench, "input:input5.json pci:0000:03:01.0.json ");
+    take(bench, "input:input5");
+    expect_acl(bench, GIVEN);
+    take(bench, "pci:0000:03:01.0");
+    expect_acl(bench, PLAIN);
+}
+
 static void test_a_key_that_is_no_file_name(void **state)
 {
     struct bench *bench = *state;
@@ -575,6 +607,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_what_was_given_for_devices_that_have_gone_is_taken_back, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_a_damaged_record_is_said_once, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_f39_what_cannot_be_read_now_is_kept, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_key_that_is_no_file_name, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_f39_killed_at_any_step_it_is_taken_back, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_what_cannot_be_written_down_is_not_given, set_up, tear_down),

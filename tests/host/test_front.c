@@ -8,6 +8,7 @@
 #include <cmocka.h>
 // clang-format on
 
+#include <errno.h>
 #include <pthread.h>
 #include <string.h>
 #include <systemd/sd-event.h>
@@ -36,6 +37,11 @@ static struct {
     uint64_t instance;
     bool there;   // a scan finds the device
     bool network; // all of the host's network goes through it
+    bool misses;  // a scan does not see all that there is
+    int scan_error, read_error;
+    bool unready;                  // for udevd
+    sd_event_time_handler_t again; // what was put off; NULL: nothing
+    void *again_user;
     const struct monitor_callbacks *callbacks;
     void *user;
     struct text told; // "present 1, gone handover 1, …"
@@ -46,6 +52,7 @@ int __real_monitor_new(struct monitor **monitor, sd_event *loop, struct log *log
 int __wrap_monitor_new(struct monitor **monitor, sd_event *loop, struct log *log,
                        const struct monitor_callbacks *callbacks, void *user);
 int __wrap_monitor_scan(struct monitor *monitor);
+int __wrap_again_later(sd_event_source **timer, sd_event *loop, sd_event_time_handler_t handler, void *user);
 int __wrap_usb_read(const struct source *source, struct reading *reading);
 void __wrap_opener_open(const struct device *device, struct opener_result *result);
 char *__wrap_network_of(struct network *network, char *const *places, size_t count);
@@ -62,7 +69,7 @@ int __wrap_monitor_new(struct monitor **monitor, sd_event *loop, struct log *log
 
 static void look(const char *syspath)
 {
-    world.callbacks->look(world.user, source_new(DEVICE_USB, syspath, true));
+    world.callbacks->look(world.user, source_new(DEVICE_USB, syspath, !world.unready));
 }
 
 int __wrap_monitor_scan(struct monitor *monitor)
@@ -70,12 +77,23 @@ int __wrap_monitor_scan(struct monitor *monitor)
     (void)monitor;
     if (world.there)
         look(place);
+    if (world.misses)
+        world.callbacks->missed(world.user);
+    return world.scan_error;
+}
+
+int __wrap_again_later(sd_event_source **timer, sd_event *loop, sd_event_time_handler_t handler, void *user)
+{
+    (void)timer, (void)loop;
+    world.again = handler;
+    world.again_user = user;
     return 0;
 }
 
 int __wrap_usb_read(const struct source *source, struct reading *reading)
 {
     struct device *device = device_new(DEVICE_USB);
+    int error;
 
     device->key = string_printf("usb:%s", strrchr(source->syspath, '/') + 1);
     device->syspath = string_copy(source->syspath);
@@ -83,9 +101,12 @@ int __wrap_usb_read(const struct source *source, struct reading *reading)
     pthread_mutex_lock(&world.lock);
     device->instance = world.instance;
     world.read++;
+    error = world.read_error;
     pthread_mutex_unlock(&world.lock);
     reading->device = device;
-    return 0;
+    if (error < 0)
+        reading_clear(reading);
+    return error;
 }
 
 void __wrap_opener_open(const struct device *device, struct opener_result *result)
@@ -160,7 +181,9 @@ static int set_up(void **state)
     world.instance = 1;
     world.read = 0;
     world.there = true;
-    world.network = false;
+    world.network = world.misses = world.unready = false;
+    world.scan_error = world.read_error = 0;
+    world.again = NULL;
     *bench = (struct bench){.log = log_new(LOG_LEVEL_ERROR)};
     assert_int_equal(sd_event_new(&bench->loop), 0);
     assert_int_equal(host_new(&bench->host, bench->loop, bench->log, &callbacks, bench), 0);
@@ -275,6 +298,119 @@ static void test_f35_a_usb_device_with_the_only_network(void **state)
     assert_int_equal(bench->kind, HOST_OPEN_IN_USE);
 }
 
+// ---- what could not be looked at
+
+static void set_read_error(int error)
+{
+    pthread_mutex_lock(&world.lock);
+    world.read_error = error;
+    pthread_mutex_unlock(&world.lock);
+}
+
+static unsigned reads(void)
+{
+    pthread_mutex_lock(&world.lock);
+    unsigned count = world.read;
+    pthread_mutex_unlock(&world.lock);
+    return count;
+}
+
+static void wait_for_reads(struct bench *bench, unsigned count)
+{
+    while (reads() < count)
+        assert_true(sd_event_run(bench->loop, UINT64_MAX) >= 0);
+}
+
+static void wait_until_put_off(struct bench *bench)
+{
+    while (world.again == NULL)
+        assert_true(sd_event_run(bench->loop, UINT64_MAX) >= 0);
+}
+
+static void let_time_pass(void)
+{
+    sd_event_time_handler_t handler = world.again;
+
+    world.again = NULL;
+    assert_int_equal(handler(NULL, 0, world.again_user), 0);
+}
+
+static void test_a_first_scan_that_fails_is_made_again(void **state)
+{
+    struct bench *bench = *state;
+
+    world.there = false;
+    world.scan_error = -EMFILE;
+    assert_true(host_start(bench->host) >= 0);
+    wait_until_put_off(bench);
+    assert_int_equal(bench->scanned, 0);
+    world.there = true;
+    world.scan_error = 0;
+    let_time_pass();
+    expect_told(bench, "present 1, ");
+    assert_int_equal(bench->scanned, 1);
+}
+
+static void test_a_device_without_room_to_read_it_is_looked_at_again(void **state)
+{
+    struct bench *bench = *state;
+
+    set_read_error(-EMFILE);
+    assert_true(host_start(bench->host) >= 0);
+    wait_until_put_off(bench);
+    assert_int_equal(bench->scanned, 0);
+    set_read_error(0);
+    let_time_pass();
+    expect_told(bench, "present 1, ");
+    assert_int_equal(bench->scanned, 1);
+}
+
+static void test_what_makes_no_sense_or_has_gone_is_not_looked_at_again(void **state)
+{
+    struct bench *bench = *state;
+
+    set_read_error(-EINVAL);
+    scan_first(bench);
+    set_read_error(-ENODEV);
+    look(place);
+    wait_for_reads(bench, 2);
+    set_read_error(0);
+    look(place);
+    expect_told(bench, "present 1, ");
+    assert_null(world.again);
+}
+
+static void test_what_is_not_ready_is_looked_at_once_more(void **state)
+{
+    struct bench *bench = *state;
+
+    world.unready = true;
+    scan_first(bench);
+    wait_until_put_off(bench);
+    let_time_pass();
+    wait_for_reads(bench, 2);
+    world.unready = false;
+    look(place);
+    expect_told(bench, "present 1, ");
+    assert_null(world.again);
+}
+
+static void test_what_a_scan_has_missed_has_not_gone(void **state)
+{
+    struct bench *bench = *state;
+
+    scan_first(bench);
+    expect_told(bench, "present 1, ");
+    world.there = false;
+    world.misses = true;
+    world.callbacks->overflow(world.user);
+    wait_until_put_off(bench);
+    assert_null(world.told.string);
+    world.misses = false;
+    let_time_pass();
+    expect_told(bench, "handover 1, forget 1-2, gone 1, ");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -282,6 +418,11 @@ int main(void)
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_what_has_gone_is_forgotten_however_that_is_found_out, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_f35_a_usb_device_with_the_only_network, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_first_scan_that_fails_is_made_again, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_device_without_room_to_read_it_is_looked_at_again, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_what_makes_no_sense_or_has_gone_is_not_looked_at_again, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_what_is_not_ready_is_looked_at_once_more, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_what_a_scan_has_missed_has_not_gone, set_up, tear_down),
     };
 
     return cmocka_run_group_tests_name("front", tests, NULL, NULL);

@@ -14,13 +14,10 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <systemd/sd-event.h>
 
+#include "handover_bench.h"
 #include "host/access_record.h"
-#include "host/handover.h"
 #include "host/input.h"
-#include "host/usb.h"
-#include "host/worker.h"
 #include "tree.h"
 #include "util/text.h"
 
@@ -195,14 +192,8 @@ int __wrap_sd_event_source_set_time_relative(sd_event_source *source, uint64_t t
 // ---- the bench
 
 struct bench {
-    char *root;
-    struct log *log;
-    sd_event *loop;
-    struct worker *worker;
-    struct bind_paths paths;
-    struct handover *handover;
-    struct device *device; // USB
-    unsigned answers;
+    struct handover_bench base;
+    struct device *device;         // USB
     uint64_t serials[ANSWERS_MAX]; // in the order of the answers
     enum host_open_kind kind;      // of the last
     bool had_fd, keeps;
@@ -215,8 +206,8 @@ static void handle_answer(void *user, struct handover_answer *answer)
 {
     struct bench *bench = user;
 
-    assert_true(bench->answers < ANSWERS_MAX);
-    bench->serials[bench->answers++] = answer->serial;
+    assert_true(bench->base.answers < ANSWERS_MAX);
+    bench->serials[bench->base.answers++] = answer->serial;
     bench->kind = answer->kind;
     bench->had_fd = answer->fd >= 0;
     if (bench->keeps)
@@ -231,18 +222,8 @@ static int set_up(void **state)
 {
     struct bench *bench = memory_new(1, sizeof(*bench));
 
-    *bench = (struct bench){.root = tree_new(), .log = log_new(LOG_LEVEL_WARNING), .device = device_new(DEVICE_USB)};
-    tree_usb(bench->root, "1-2", "1\n", "4\n");
-    tree_write_bytes(bench->root, "node", tree_mouse, tree_mouse_length);
-    bench->device->key = string_copy("usb:1-2");
-    bench->device->syspath = string_printf("%s/1-2", bench->root);
-    bench->device->node = string_printf("%s/node", bench->root);
-    bench->device->vendor_id = 0x0627;
-    bench->device->product_id = 0x0001;
-    bench->device->instance = usb_instance(bench->device->syspath);
-    assert_int_equal(sd_event_new(&bench->loop), 0);
-    assert_int_equal(worker_new(&bench->worker, bench->loop, 4), 0);
-    bench->handover = handover_new(bench->worker, bench->loop, bench->log, &bench->paths, handle_answer, bench);
+    handover_bench_init(&bench->base, LOG_LEVEL_WARNING, handle_answer, bench);
+    bench->device = tree_mouse_device(bench->base.root);
     *state = bench;
     return 0;
 }
@@ -251,12 +232,8 @@ static int tear_down(void **state)
 {
     struct bench *bench = *state;
 
-    worker_free(bench->worker);
-    handover_free(bench->handover);
-    sd_event_unref(bench->loop);
+    handover_bench_clear(&bench->base);
     device_release(bench->device);
-    log_free(bench->log);
-    tree_free(bench->root);
     free(bench->text);
     free(bench);
     free(steal_pointer(&binder.others));
@@ -267,23 +244,16 @@ static int tear_down(void **state)
 
 static void ask(struct bench *bench, struct device *device, uint64_t serial)
 {
-    handover_open(bench->handover, device, serial, &(struct host_receiver){0}, NULL);
-}
-
-static void wait_for(struct bench *bench, unsigned answers)
-{
-    while (bench->answers < answers)
-        assert_true(sd_event_run(bench->loop, UINT64_MAX) >= 0);
-    assert_int_equal(bench->answers, answers);
+    handover_open(bench->base.handover, device, serial, &(struct host_receiver){0}, NULL);
 }
 
 static void expect(struct bench *bench, struct device *device, enum host_open_kind kind, const char *text)
 {
-    unsigned before = bench->answers;
+    unsigned before = bench->base.answers;
 
     ask(bench, device, 7);
-    assert_int_equal(bench->answers, before); // never from inside
-    wait_for(bench, before + 1);
+    assert_int_equal(bench->base.answers, before); // never from inside
+    handover_bench_wait(&bench->base, before + 1);
     assert_int_equal(bench->serials[before], 7);
     assert_int_equal(bench->kind, kind);
     assert_int_equal(bench->had_fd, kind == HOST_OPENED);
@@ -308,7 +278,7 @@ static void test_the_receiver_may_keep_the_descriptor(void **state)
 
     bench->keeps = true;
     ask(bench, bench->device, 9);
-    wait_for(bench, 1);
+    handover_bench_wait(&bench->base, 1);
     assert_int_equal(bench->serials[0], 9);
     assert_int_equal(close(bench->kept), 0);
 }
@@ -317,8 +287,9 @@ static void test_f35_what_the_host_uses_is_not_opened(void **state)
 {
     struct bench *bench = *state;
 
-    handover_open(bench->handover, bench->device, 7, &(struct host_receiver){0}, string_copy("/ is mounted from sda1"));
-    wait_for(bench, 1);
+    handover_open(bench->base.handover, bench->device, 7, &(struct host_receiver){0},
+                  string_copy("/ is mounted from sda1"));
+    handover_bench_wait(&bench->base, 1);
     assert_int_equal(bench->kind, HOST_OPEN_IN_USE);
     assert_false(bench->had_fd);
     assert_string_equal(bench->text, "/ is mounted from sda1");
@@ -329,9 +300,9 @@ static struct device *add_input(const struct bench *bench)
 {
     struct device *device = device_new(DEVICE_INPUT);
 
-    tree_directory(bench->root, "input/input5");
+    tree_directory(bench->base.root, "input/input5");
     device->key = string_copy("input:input5");
-    device->syspath = string_printf("%s/input/input5", bench->root);
+    device->syspath = string_printf("%s/input/input5", bench->base.root);
     device->node = string_copy("/dev/input/event5");
     device->instance = input_instance(device->syspath);
     assert_int_not_equal(device->instance, 0);
@@ -347,7 +318,7 @@ static void test_an_input_device_is_ready_while_it_is_the_same(void **state)
     device->instance++;
     expect(bench, device, HOST_OPEN_GONE, "the device has gone");
     device->instance--;
-    tree_remove(bench->root, "input/input5");
+    tree_remove(bench->base.root, "input/input5");
     expect(bench, device, HOST_OPEN_GONE, "the device has gone");
 }
 
@@ -358,11 +329,11 @@ static void test_an_input_device_that_went_before_the_answer(void **state)
     CLEANUP(cleanup_device) struct device *device = add_input(bench);
 
     ask(bench, device, 1);
-    if (sd_event_prepare(bench->loop) == 0)
-        assert_true(sd_event_wait(bench->loop, UINT64_MAX) > 0); // the thread has ended
-    tree_remove(bench->root, "input/input5");
-    assert_true(sd_event_dispatch(bench->loop) >= 0);
-    assert_int_equal(bench->answers, 1);
+    if (sd_event_prepare(bench->base.loop) == 0)
+        assert_true(sd_event_wait(bench->base.loop, UINT64_MAX) > 0); // the thread has ended
+    tree_remove(bench->base.root, "input/input5");
+    assert_true(sd_event_dispatch(bench->base.loop) >= 0);
+    assert_int_equal(bench->base.answers, 1);
     assert_int_equal(bench->kind, HOST_OPEN_GONE);
     assert_string_equal(bench->text, "the device has gone");
 }
@@ -374,11 +345,11 @@ static void test_many_at_once_are_each_answered_once_in_order(void **state)
     for (unsigned i = 0; i < 200; i++) {
         ask(bench, bench->device, i);
         if (i % 3 == 0)
-            handover_settle(bench->handover, bench->device, i % 2 == 0);
+            handover_settle(bench->base.handover, bench->device, i % 2 == 0);
     }
-    wait_for(bench, 200);
-    assert_int_equal(sd_event_run(bench->loop, 0), 0);
-    assert_int_equal(bench->answers, 200);
+    handover_bench_wait(&bench->base, 200);
+    assert_int_equal(sd_event_run(bench->base.loop, 0), 0);
+    assert_int_equal(bench->base.answers, 200);
     for (unsigned i = 0; i < 200; i++)
         assert_int_equal(bench->serials[i], i);
 }
@@ -405,9 +376,9 @@ static void expect_given_back(struct bench *bench, struct device *device, const 
 {
     unsigned before = count_given_back(&binder.given_back);
 
-    handover_settle(bench->handover, device, true);
+    handover_settle(bench->base.handover, device, true);
     while (count_given_back(&binder.given_back) == before)
-        assert_true(sd_event_run(bench->loop, UINT64_MAX) >= 0);
+        assert_true(sd_event_run(bench->base.loop, UINT64_MAX) >= 0);
     expect_others(others);
 }
 
@@ -421,9 +392,9 @@ static void test_f34_a_group_is_bound_one_at_a_time(void **state)
     binder.most = 0;
     for (unsigned i = 0; i < 40; i++) {
         ask(bench, i % 2 == 0 ? first : second, i);
-        handover_settle(bench->handover, i % 2 == 0 ? second : first, true);
+        handover_settle(bench->base.handover, i % 2 == 0 ? second : first, true);
     }
-    wait_for(bench, 40);
+    handover_bench_wait(&bench->base, 40);
     for (unsigned i = 0; i < 40; i++)
         assert_int_equal(bench->serials[i], i);
     assert_int_equal(binder.most, 1);
@@ -440,12 +411,12 @@ static void test_f34_what_is_in_a_vm_is_known_when_its_group_goes_back(void **st
     expect(bench, first, HOST_OPEN_READY, NULL);
     expect_given_back(bench, second, "pci:0000:01:00.0 taken");
     expect_given_back(bench, stranger, "");
-    handover_settle(bench->handover, first, false); // its VM has ended
+    handover_settle(bench->base.handover, first, false); // its VM has ended
     expect_given_back(bench, second, "pci:0000:01:00.0");
     expect_given_back(bench, first, "");
     expect_given_back(bench, second, "");
     expect(bench, first, HOST_OPEN_READY, NULL);
-    handover_gone(bench->handover, first); // pulled
+    handover_gone(bench->base.handover, first); // pulled
     expect_given_back(bench, second, "");
     binder.kind = HOST_OPEN_RETRY;
     expect(bench, first, HOST_OPEN_RETRY, "pci:0000:01:00.0");
@@ -459,8 +430,8 @@ static void test_f34_what_is_made_ready_for_a_vm_to_come_is_kept_for_it(void **s
     CLEANUP(cleanup_device) struct device *second = new_function("pci:0000:01:00.1", 11);
 
     binder.kind = HOST_OPEN_READY;
-    handover_open(bench->handover, first, 1, &(struct host_receiver){.awaited = true}, NULL);
-    wait_for(bench, 1);
+    handover_open(bench->base.handover, first, 1, &(struct host_receiver){.awaited = true}, NULL);
+    handover_bench_wait(&bench->base, 1);
     expect_given_back(bench, second, "pci:0000:01:00.0"); // the VM may never come
     expect_said("");
     expect(bench, first, HOST_OPEN_READY, NULL);
@@ -480,7 +451,7 @@ static void test_f34_what_keeps_a_group_from_going_back_is_said_once(void **stat
         expect_said("info: 0000:01:00.1 stays on vfio-pci, as all of its IOMMU group 11, until 0000:01:00.0 has left "
                     "its VM\n");
         expect_given_back(bench, second, "pci:0000:01:00.0 taken");
-        handover_settle(bench->handover, first, false); // its VM has ended
+        handover_settle(bench->base.handover, first, false); // its VM has ended
         expect_given_back(bench, second, "pci:0000:01:00.0");
         expect_said("");
     }
@@ -497,14 +468,14 @@ static void test_f34_what_was_not_made_ready_keeps_nothing(void **state)
     ask(bench, first, 1);
     expect_given_back(bench, second, "pci:0000:01:00.0");
     ask(bench, first, 2);
-    handover_settle(bench->handover, second, true);
+    handover_settle(bench->base.handover, second, true);
     ask(bench, first, 3); // which is still to be tried
-    wait_for(bench, 3);
+    handover_bench_wait(&bench->base, 3);
     expect_others("pci:0000:01:00.0 taken");
     ask(bench, first, 4);
-    handover_gone(bench->handover, first);
+    handover_gone(bench->base.handover, first);
     expect_given_back(bench, second, ""); // its late answer does not make it a member again
-    assert_int_equal(bench->answers, 4);
+    assert_int_equal(bench->base.answers, 4);
     expect_given_back(bench, second, "");
 }
 
@@ -516,7 +487,7 @@ static void test_what_was_bound_besides_is_said(void **state)
     binder.kind = HOST_OPEN_READY;
     binder.besides = true;
     ask(bench, first, 1);
-    wait_for(bench, 1);
+    handover_bench_wait(&bench->base, 1);
     binder.besides = false;
     assert_int_equal(bench->kind, HOST_OPEN_READY);
     expect_said("info: others too\n");
@@ -532,11 +503,11 @@ static void test_a_driver_that_does_not_answer_is_said_once(void **state)
     drivers_are_slow = true;
     ask(bench, first, 1);
     while (said.length == 0)
-        assert_true(sd_event_run(bench->loop, UINT64_MAX) >= 0);
-    assert_int_equal(sd_event_run(bench->loop, 0), 0);
+        assert_true(sd_event_run(bench->base.loop, UINT64_MAX) >= 0);
+    assert_int_equal(sd_event_run(bench->base.loop, 0), 0);
     drivers_are_slow = false;
     set_held(false);
-    wait_for(bench, 1);
+    handover_bench_wait(&bench->base, 1);
     assert_int_equal(bench->kind, HOST_OPEN_READY);
     expect_said("warning: 0000:01:00.0 has not been made ready for 12 s: a driver of its IOMMU group does not answer "
                 "(0000:01:00.0: none); the kernel's log may say why, and the group waits until it does\n");
@@ -567,26 +538,58 @@ static void test_what_another_vm_s_user_may_is_taken_back_where_nothing_is_given
     struct bench *bench = *state;
     CLEANUP(cleanup_device) struct device *input = add_input(bench);
     CLEANUP(cleanup_device) struct device *function = new_function("pci:0000:01:00.0", 11);
-    CLEANUP(cleanup_free) char *records = string_printf("%s/access", bench->root);
-    const struct access_paths paths = {.sys = bench->root, .dev = bench->root, .records = records};
+    CLEANUP(cleanup_free) char *records = string_printf("%s/access", bench->base.root);
+    const struct access_paths paths = {.sys = bench->base.root, .dev = bench->base.root, .records = records};
     struct device *const devices[] = {input, function};
 
     binder.kind = HOST_OPEN_READY;
     for (size_t i = 0; i < 2; i++) {
-        handover_access(bench->handover, &paths, true);
+        handover_access(bench->base.handover, &paths, true);
         write_record(records, devices[i]);
         expect(bench, devices[i], HOST_OPEN_READY, NULL); // nobody knows for whom
         assert_false(has_record(records, devices[i]));
         write_record(records, devices[i]);
-        handover_access(bench->handover, &paths, false); // a reload
-        handover_open(bench->handover, devices[i], 1, &(struct host_receiver){.known = true, .user = 1001}, NULL);
-        wait_for(bench, bench->answers + 1);
+        handover_access(bench->base.handover, &paths, false); // a reload
+        handover_open(bench->base.handover, devices[i], 1, &(struct host_receiver){.known = true, .user = 1001}, NULL);
+        handover_bench_wait(&bench->base, bench->base.answers + 1);
         assert_int_equal(bench->kind, HOST_OPEN_READY);
         assert_false(has_record(records, devices[i]));
     }
-    tree_write(bench->root, "access/input:input5.json", "rubbish");
+    tree_write(bench->base.root, "access/input:input5.json", "rubbish");
     expect(bench, input, HOST_OPEN_RETRY, "access/input:input5.json");
     expect(bench, input, HOST_OPEN_READY, NULL);
+}
+
+static int ignore_time(sd_event_source *source, uint64_t time, void *user)
+{
+    (void)source, (void)time, (void)user;
+    return 0;
+}
+
+static void test_f39_access_that_cannot_be_taken_back_now_is_taken_back_later(void **state)
+{
+    struct bench *bench = *state;
+    CLEANUP(cleanup_device) struct device *input = add_input(bench);
+    CLEANUP(cleanup_free) char *records = string_printf("%s/access", bench->base.root);
+    const struct access_paths paths = {.sys = bench->base.root, .dev = bench->base.root, .records = records};
+
+    // The loop's own descriptor for timers is there, as in a daemon that runs.
+    assert_true(sd_event_add_time(bench->base.loop, NULL, CLOCK_MONOTONIC, UINT64_MAX, 0, ignore_time, NULL) >= 0);
+    assert_true(sd_event_run(bench->base.loop, 0) >= 0);
+    handover_access(bench->base.handover, &paths, true);
+    write_record(records, input);
+    tree_limit_descriptors(0);
+    handover_settle(bench->base.handover, input, true);
+    while (said.length == 0)
+        assert_true(sd_event_run(bench->base.loop, UINT64_MAX) >= 0);
+    assert_non_null(strstr(said.string, "access/input:input5.json: cannot be read: Too many open files\n"));
+    text_clear(&said);
+    for (int i = 0; i < 8; i++) // the timer and the end of a try by turns
+        assert_true(sd_event_run(bench->base.loop, UINT64_MAX) >= 0);
+    tree_limit_descriptors(-1);
+    while (has_record(records, input))
+        assert_true(sd_event_run(bench->base.loop, UINT64_MAX) >= 0);
+    expect_said(""); // the first time was enough
 }
 
 static void test_f34_a_group_that_a_vm_is_slow_to_let_go(void **state)
@@ -601,14 +604,14 @@ static void test_f34_a_group_that_a_vm_is_slow_to_let_go(void **state)
     expect_given_back(bench, first, "");
     assert_true(is_patient());
     tries = count_given_back(&binder.given_back);
-    handover_settle(bench->handover, second, false); // which has nothing to do with it
+    handover_settle(bench->base.handover, second, false); // which has nothing to do with it
     while (count_given_back(&binder.given_back) == tries)
-        assert_true(sd_event_run(bench->loop, UINT64_MAX) >= 0);
+        assert_true(sd_event_run(bench->base.loop, UINT64_MAX) >= 0);
     assert_false(is_patient()); // so that nothing else waits for it
     set_busy(false);
     tries = count_given_back(&binder.given_back);
     while (count_given_back(&binder.given_back) == tries)
-        assert_true(sd_event_run(bench->loop, UINT64_MAX) >= 0);
+        assert_true(sd_event_run(bench->base.loop, UINT64_MAX) >= 0);
     expect_others("pci:0000:01:00.1");
 }
 
@@ -621,13 +624,13 @@ static void test_f34_what_is_in_a_vm_again_is_not_given_back_late(void **state)
 
     binder.kind = HOST_OPEN_READY;
     set_busy(true);
-    handover_settle(bench->handover, first, true);
+    handover_settle(bench->base.handover, first, true);
     ask(bench, first, 1); // while that is under way
-    wait_for(bench, 1);
+    handover_bench_wait(&bench->base, 1);
     expect_given_back(bench, other, "");
     tries = count_given_back(&binder.given_back);
     while (count_given_back(&binder.given_back) < tries + 3) // the other one is tried again and again
-        assert_true(sd_event_run(bench->loop, UINT64_MAX) >= 0);
+        assert_true(sd_event_run(bench->base.loop, UINT64_MAX) >= 0);
     assert_int_equal(count_given_back(&binder.first_given_back), before + 1);
 }
 
@@ -642,12 +645,12 @@ static void test_f34_a_group_that_a_vm_has_is_not_asked_for_again_and_again(void
 
     set_busy(true);
     expect_given_back(bench, first, "");
-    handover_held(bench->handover, held);
+    handover_held(bench->base.handover, held);
     before = count_given_back(&binder.first_given_back);
     tries = count_given_back(&binder.given_back);
-    handover_settle(bench->handover, other, true);
+    handover_settle(bench->base.handover, other, true);
     while (count_given_back(&binder.given_back) < tries + 6) // the other one is tried again and again
-        assert_true(sd_event_run(bench->loop, UINT64_MAX) >= 0);
+        assert_true(sd_event_run(bench->base.loop, UINT64_MAX) >= 0);
     assert_true(count_given_back(&binder.first_given_back) <= before + 1);
 }
 
@@ -657,7 +660,7 @@ static void test_asked_from_inside_an_answer(void **state)
 
     bench->on_answer = ask_again;
     ask(bench, bench->device, 1);
-    wait_for(bench, 2);
+    handover_bench_wait(&bench->base, 2);
     assert_int_equal(bench->serials[1], 2);
 }
 
@@ -676,23 +679,24 @@ static void test_the_end_while_work_is_under_way(void **state)
     struct bench *bench = *state;
     int free_before;
 
-    worker_free(bench->worker);
-    handover_free(bench->handover);
-    bench->worker = NULL;
-    bench->handover = NULL;
+    worker_free(bench->base.worker);
+    handover_free(bench->base.handover);
+    bench->base.worker = NULL;
+    bench->base.handover = NULL;
     free_before = lowest_free();
     for (int round = 0; round < 50; round++) {
         struct worker *worker = NULL;
         struct handover *handover;
-        assert_int_equal(worker_new(&worker, bench->loop, 3), 0);
-        handover = handover_new(worker, bench->loop, bench->log, &bench->paths, handle_answer, bench);
+        assert_int_equal(worker_new(&worker, bench->base.loop, 3), 0);
+        handover =
+            handover_new(worker, bench->base.loop, bench->base.log, &bench->base.bind_paths, handle_answer, bench);
         for (int i = 0; i < round; i++)
             handover_open(handover, bench->device, 7, &(struct host_receiver){0}, NULL);
         worker_free(worker);
         handover_free(handover);
     }
-    assert_int_equal(sd_event_run(bench->loop, 0), 0);
-    assert_int_equal(bench->answers, 0);
+    assert_int_equal(sd_event_run(bench->base.loop, 0), 0);
+    assert_int_equal(bench->base.answers, 0);
     assert_int_equal(lowest_free(), free_before);
 }
 
@@ -713,6 +717,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_what_was_bound_besides_is_said, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_driver_that_does_not_answer_is_said_once, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_what_another_vm_s_user_may_is_taken_back_where_nothing_is_given, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(test_f39_access_that_cannot_be_taken_back_now_is_taken_back_later, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_f34_a_group_that_a_vm_is_slow_to_let_go, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_f34_what_is_in_a_vm_again_is_not_given_back_late, set_up, tear_down),

@@ -8,37 +8,24 @@
 #include <cmocka.h>
 // clang-format on
 
-#include <acl/libacl.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/acl.h>
 #include <sys/stat.h>
-#include <systemd/sd-event.h>
 #include <unistd.h>
 
-#include "host/handover.h"
+#include "handover_bench.h"
 #include "host/iommufd.h"
-#include "host/pci.h"
-#include "host/worker.h"
 #include "tree.h"
 #include "util/text.h"
 
-#define CARD "sys/devices/pci0000:00/0000:01:00.0"
 #define OWN "dev/vfio/devices/vfio3"
 
 struct bench {
-    char *root, *sys, *dev, *records, *group_node, *own_node;
-    struct access_paths paths;
-    struct bind_paths bind_paths;
-    struct device *card;
+    struct handover_bench base;
+    char *own_node;
     struct host_receiver receiver;
-    struct log *log;
-    sd_event *loop;
-    struct worker *worker;
-    struct handover *handover;
-    bool answered;
     enum host_open_kind kind;
     int fd;
     char *why;
@@ -72,44 +59,24 @@ static void handle_answer(void *user, struct handover_answer *answer)
 {
     struct bench *bench = user;
 
-    bench->answered = true;
+    bench->base.answers++;
     bench->kind = answer->kind;
     bench->fd = steal_fd(&answer->fd);
-}
-
-static void make_card(struct bench *bench)
-{
-    CLEANUP(cleanup_free) char *card = string_printf("%s/" CARD, bench->root);
-
-    tree_card(bench->root, CARD);
-    tree_write(bench->root, CARD "/vfio-dev/vfio3/dev", "0:0\n");
-    tree_write(bench->root, OWN, "own");
-    bench->group_node = string_printf("%s/dev/vfio/12", bench->root);
-    bench->own_node = string_printf("%s/" OWN, bench->root);
-    assert_int_equal(chmod(bench->group_node, 0600), 0);
-    assert_int_equal(chmod(bench->own_node, 0600), 0);
-    assert_int_equal(pci_read_at(card, &bench->card), 0);
 }
 
 static int set_up(void **state)
 {
     struct bench *bench = memory_new(1, sizeof(*bench));
 
-    bench->root = tree_new();
-    bench->sys = string_printf("%s/sys", bench->root);
-    bench->dev = string_printf("%s/dev", bench->root);
-    bench->records = string_printf("%s/records", bench->root);
+    handover_bench_init(&bench->base, LOG_LEVEL_INFO, handle_answer, bench);
+    handover_bench_add_card(&bench->base);
+    tree_write(bench->base.root, CARD "/vfio-dev/vfio3/dev", "0:0\n");
+    tree_write(bench->base.root, OWN, "own");
+    bench->own_node = string_printf("%s/" OWN, bench->base.root);
+    assert_int_equal(chmod(bench->own_node, 0600), 0);
     bench->fd = -1;
-    make_card(bench);
-    bench->paths = (struct access_paths){bench->sys, bench->dev, bench->records};
-    bench->bind_paths = (struct bind_paths){.run = "/run", .records = bench->records};
-    bench->bind_paths.usage = (struct usage_paths){.sys = bench->sys, .dev = bench->dev};
     bench->receiver = (struct host_receiver){.known = true, .user = 65534, .takes_functions = true};
-    bench->log = log_new(LOG_LEVEL_INFO);
-    assert_int_equal(sd_event_new(&bench->loop), 0);
-    assert_int_equal(worker_new(&bench->worker, bench->loop, 4), 0);
-    bench->handover = handover_new(bench->worker, bench->loop, bench->log, &bench->bind_paths, handle_answer, bench);
-    handover_access(bench->handover, &bench->paths, true);
+    handover_access(bench->base.handover, &bench->base.paths, true);
     *state = bench;
     return 0;
 }
@@ -118,33 +85,13 @@ static int tear_down(void **state)
 {
     struct bench *bench = *state;
 
-    worker_free(bench->worker);
-    handover_free(bench->handover);
-    sd_event_unref(bench->loop);
-    log_free(bench->log);
-    device_release(bench->card);
+    handover_bench_clear(&bench->base);
     cleanup_close(&bench->fd);
     free(bench->why);
-    free(bench->sys);
-    free(bench->dev);
-    free(bench->records);
-    free(bench->group_node);
     free(bench->own_node);
-    tree_free(bench->root);
     free(bench);
     text_clear(&said);
     return 0;
-}
-
-static bool is_given(const char *node)
-{
-    acl_t acl = acl_get_file(node, ACL_TYPE_ACCESS);
-    int entries;
-
-    assert_non_null(acl);
-    entries = acl_entries(acl);
-    acl_free(acl);
-    return entries > 3; // owner, group and others are always there
 }
 
 // What it is opened for in the end must be ready by one way, and only by one.
@@ -152,19 +99,17 @@ static void open_it(struct bench *bench, bool by_descriptor)
 {
     cleanup_close(&bench->fd);
     bench->fd = -1;
-    bench->answered = false;
-    handover_open(bench->handover, bench->card, 7, &bench->receiver, NULL);
-    while (!bench->answered)
-        assert_true(sd_event_run(bench->loop, UINT64_MAX) >= 0);
+    handover_open(bench->base.handover, bench->base.card, 7, &bench->receiver, NULL);
+    handover_bench_wait(&bench->base, bench->base.answers + 1);
     assert_int_equal(bench->kind, HOST_OPEN_READY);
     assert_int_equal(bench->fd >= 0, by_descriptor);
-    assert_int_equal(is_given(bench->group_node), !by_descriptor);
-    assert_false(access(bench->own_node, F_OK) == 0 && is_given(bench->own_node));
+    assert_int_equal(handover_bench_is_given(bench->base.group_node), !by_descriptor);
+    assert_false(access(bench->own_node, F_OK) == 0 && handover_bench_is_given(bench->own_node));
 }
 
 static void expect_error(struct bench *bench, int error, const char *words)
 {
-    assert_int_equal(iommufd_open(bench->dev, bench->card, &bench->why), error);
+    assert_int_equal(iommufd_open(bench->base.dev, bench->base.card, &bench->why), error);
     if (words == NULL)
         assert_null(bench->why);
     else
@@ -180,7 +125,7 @@ static void test_the_function_that_policy_saw(void **state)
     struct bench *bench = *state;
     char bytes[4] = "";
 
-    bench->fd = iommufd_open(bench->dev, bench->card, &bench->why);
+    bench->fd = iommufd_open(bench->base.dev, bench->base.card, &bench->why);
     assert_true(bench->fd >= 0);
     assert_null(bench->why);
     assert_int_equal(fcntl(bench->fd, F_GETFD), FD_CLOEXEC);
@@ -193,9 +138,9 @@ static void test_a_kernel_without_such_nodes(void **state)
 {
     struct bench *bench = *state;
 
-    tree_remove(bench->root, CARD "/vfio-dev");
+    tree_remove(bench->base.root, CARD "/vfio-dev");
     expect_error(bench, -EOPNOTSUPP, NULL);
-    tree_directory(bench->root, CARD "/vfio-dev");
+    tree_directory(bench->base.root, CARD "/vfio-dev");
     expect_error(bench, -EOPNOTSUPP, NULL);
 }
 
@@ -203,7 +148,7 @@ static void test_a_node_of_another_number(void **state)
 {
     struct bench *bench = *state;
 
-    tree_write(bench->root, CARD "/vfio-dev/vfio3/dev", "241:0\n");
+    tree_write(bench->base.root, CARD "/vfio-dev/vfio3/dev", "241:0\n");
     expect_error(bench, -ESTALE, OWN ", its own, belongs to another device");
 }
 
@@ -211,7 +156,7 @@ static void test_f08_another_function_at_its_address(void **state)
 {
     struct bench *bench = *state;
 
-    bench->card->instance++;
+    bench->base.card->instance++;
     expect_error(bench, -ESTALE, "belongs to another device");
 }
 
@@ -219,10 +164,10 @@ static void test_a_node_that_cannot_be_opened(void **state)
 {
     struct bench *bench = *state;
 
-    tree_remove(bench->root, OWN);
+    tree_remove(bench->base.root, OWN);
     expect_error(bench, -ENOENT, "0000:01:00.0 is passed by the node of its IOMMU group, as ");
     expect_error(bench, -ENOENT, OWN ", its own, cannot be opened: No such file or directory");
-    tree_link(bench->root, OWN, "../12");
+    tree_link(bench->base.root, OWN, "../12");
     expect_error(bench, -ELOOP, "cannot be opened: Too many levels of symbolic links");
 }
 
@@ -230,7 +175,7 @@ static void test_a_number_that_cannot_be_read(void **state)
 {
     struct bench *bench = *state;
 
-    tree_write(bench->root, CARD "/vfio-dev/vfio3/dev", "none\n");
+    tree_write(bench->base.root, CARD "/vfio-dev/vfio3/dev", "none\n");
     expect_error(bench, -ENOENT, "cannot be opened: No such file or directory");
 }
 
@@ -246,7 +191,7 @@ static void test_f39_handed_over_the_vms_user_has_no_right_on_any_node(void **st
     open_it(bench, false);
     bench->receiver.takes_functions = true;
     open_it(bench, true); // what was given for the group before is taken back
-    handover_access(bench->handover, NULL, false);
+    handover_access(bench->base.handover, NULL, false);
     open_it(bench, true);
 }
 
@@ -254,11 +199,11 @@ static void test_f39_without_its_own_node_the_groups_is_given(void **state)
 {
     struct bench *bench = *state;
 
-    tree_remove(bench->root, OWN);
+    tree_remove(bench->base.root, OWN);
     open_it(bench, false);
     assert_non_null(strstr(said.string, "0000:01:00.0 is passed by the node of its IOMMU group"));
     text_clear(&said);
-    tree_remove(bench->root, CARD "/vfio-dev");
+    tree_remove(bench->base.root, CARD "/vfio-dev");
     open_it(bench, false);
     assert_null(said.string); // as nothing is wrong with that
 }

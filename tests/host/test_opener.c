@@ -13,7 +13,6 @@
 #include <sys/stat.h>
 
 #include "host/opener.h"
-#include "host/usb.h"
 #include "tree.h"
 #include "util/text.h"
 
@@ -25,17 +24,9 @@ struct bench {
 static int set_up(void **state)
 {
     struct bench *bench = memory_new(1, sizeof(*bench));
-    struct device *device = device_new(DEVICE_USB);
 
     bench->root = tree_new();
-    bench->device = device;
-    tree_usb(bench->root, "1-2", "1\n", "4\n");
-    tree_write_bytes(bench->root, "node", tree_mouse, tree_mouse_length);
-    device->syspath = string_printf("%s/1-2", bench->root);
-    device->node = string_printf("%s/node", bench->root);
-    device->vendor_id = 0x0627;
-    device->product_id = 0x0001;
-    device->instance = usb_instance(device->syspath);
+    bench->device = tree_mouse_device(bench->root);
     *state = bench;
     return 0;
 }

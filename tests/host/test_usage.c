@@ -410,6 +410,30 @@ static void test_f35_what_the_kernel_has_claimed(void **state)
     expect_claim(machine, "dm-0 is in use by the host, though not by a mount seen here");
 }
 
+// Without room for a descriptor beyond FREE more, it is not known that nobody has it.
+static void expect_unknown(const struct machine *machine, int free, const char *reason)
+{
+    CLEANUP(cleanup_free) char *stick = string_printf("%s/" STICK, machine->sys);
+    CLEANUP(cleanup_free) char *claim = NULL;
+
+    tree_limit_descriptors(free);
+    claim = claim_of(machine->sys, machine->dev, stick);
+    tree_limit_descriptors(-1);
+    assert_non_null(claim);
+    assert_string_equal(claim, reason);
+}
+
+static void test_f35_what_cannot_be_looked_at_may_be_in_use(void **state)
+{
+    struct machine *machine = *state;
+
+    tree_write(machine->root, "dev/sda1", "");
+    tree_write(machine->root, "dev/sda2", "");
+    expect_unknown(machine, 0, "whether it is in use by the host cannot be told: Too many open files");
+    expect_unknown(machine, 1, "whether its disk is in use by the host cannot be told: Too many open files");
+    expect_claim(machine, NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -427,6 +451,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_f35_bcache, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_f35_nothing_claims_what_can_be_opened, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_f35_what_the_kernel_has_claimed, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_f35_what_cannot_be_looked_at_may_be_in_use, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_circles_end, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_virtual_functions, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_names_are_made_safe, set_up, tear_down),

@@ -16,8 +16,11 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
+#include "host/usb.h"
 #include "util/text.h"
 
 const unsigned char tree_mouse[] = {
@@ -99,6 +102,24 @@ void tree_remove(const char *root, const char *path)
     assert_int_equal(nftw(full, remove_one, 16, FTW_DEPTH | FTW_PHYS), 0);
 }
 
+void tree_limit_descriptors(int free)
+{
+    static struct rlimit before;
+    struct rlimit limit;
+    int next = dup(STDERR_FILENO);
+
+    if (before.rlim_max == 0)
+        assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    limit = before;
+    if (free >= 0) {
+        assert_true(next >= 0);
+        limit.rlim_cur = (rlim_t)(next + free);
+    }
+    if (next >= 0)
+        close(next);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+}
+
 void tree_usb(const char *root, const char *path, const char *bus, const char *address)
 {
     const char *const files[][2] = {
@@ -123,6 +144,21 @@ void tree_usb(const char *root, const char *path, const char *bus, const char *a
         tree_write(root, file, files[i][1]);
     }
     tree_write_bytes(root, descriptors, tree_mouse, tree_mouse_length);
+}
+
+struct device *tree_mouse_device(const char *root)
+{
+    struct device *device = device_new(DEVICE_USB);
+
+    tree_usb(root, "1-2", "1\n", "4\n");
+    tree_write_bytes(root, "node", tree_mouse, tree_mouse_length);
+    device->key = string_copy("usb:1-2");
+    device->syspath = string_printf("%s/1-2", root);
+    device->node = string_printf("%s/node", root);
+    device->vendor_id = 0x0627;
+    device->product_id = 0x0001;
+    device->instance = usb_instance(device->syspath);
+    return device;
 }
 
 void tree_card(const char *root, const char *path)

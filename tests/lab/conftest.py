@@ -18,14 +18,6 @@ from lab import USB_DEVICES, USBCORE, Lab, LabError, wait_for
 from person import Person
 
 
-def pytest_addoption(parser):
-    parser.addoption("--build", default="build", help="Meson build directory with the daemon in it")
-
-
-def pytest_configure(config):
-    config.addinivalue_line("markers", "long: not in ./dev test, which is to end within the hour; ./dev lab-long runs these")
-
-
 # What the USB controller of a lab host without devices has.
 EMPTY = ["1-0:1.0", "2-0:1.0", "usb1", "usb2"]
 
@@ -34,7 +26,7 @@ class Labs:
     """Boots the lab host when the first test needs it, and again when it has died."""
 
     def __init__(self, build):
-        self.build = pathlib.Path(build).resolve()
+        self.build = build.resolve()
         self.lab = None
         self.qemu10, self.no_qemu10 = str(self.build / "lab" / "qemu10" / "qemu"), None
 
@@ -127,8 +119,8 @@ class Bench:
 
 
 @pytest.fixture(scope="session")
-def labs(request):
-    labs = Labs(request.config.getoption("--build"))
+def labs(build):
+    labs = Labs(build)
     yield labs
     labs.close()
 

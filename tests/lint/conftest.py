@@ -7,14 +7,6 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
-def pytest_addoption(parser):
-    parser.addoption("--build", default="build/gcc", help="build directory with the program")
-
-
-def pytest_configure(config):
-    config.addinivalue_line("markers", "long: not in ./dev test, which is to end within the hour; ./dev lint-long runs these")
-
-
 def tree_files(*patterns):
     """Files of the source tree that match, without build directories and hidden ones."""
     found = set()
@@ -32,14 +24,12 @@ def shown(path):
 
 
 @pytest.fixture(scope="session")
-def help_text(request):
-    program = ROOT / request.config.getoption("--build") / "src" / "vhotplug"
-    run = subprocess.run([program, "-h"], capture_output=True, text=True, timeout=60, check=True)
+def help_text(build):
+    run = subprocess.run([build / "src" / "vhotplug", "-h"], capture_output=True, text=True, timeout=60, check=True)
     return run.stdout
 
 
 @pytest.fixture(scope="session")
-def ctl_help_text(request):
-    program = ROOT / request.config.getoption("--build") / "src" / "ctl" / "vhotplugctl"
-    run = subprocess.run([program, "-h"], capture_output=True, text=True, timeout=60, check=True)
+def ctl_help_text(build):
+    run = subprocess.run([build / "src" / "ctl" / "vhotplugctl", "-h"], capture_output=True, text=True, timeout=60, check=True)
     return run.stdout

@@ -14,13 +14,7 @@ import world as worlds
 
 
 def pytest_addoption(parser):
-    parser.addoption("--build", default="build/gcc", help="build directory with the programs")
     parser.addoption("--plain", default=None, help="one without sanitizers, if that is not: for the VMs and the figures")
-
-
-@pytest.fixture(scope="session")
-def build(request):
-    return ROOT / request.config.getoption("--build")
 
 
 @pytest.fixture(scope="session")

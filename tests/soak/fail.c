@@ -33,6 +33,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #define FRAMES 40
@@ -156,6 +157,12 @@ static bool strikes(const char *function)
     return strike;
 }
 
+// What ferror() tells is written down by glibc itself, which has no function to set it.
+static void note_error(FILE *file)
+{
+    file->_flags |= 0x20;
+}
+
 // clang-format off
 #define FAILING(type, name, parameters, arguments, failure, number) \
     type name parameters                                            \
@@ -201,8 +208,9 @@ FAILING(FILE *, fdopen, (int fd, const char *mode), (fd, mode), NULL, ENOMEM)
 FAILING(DIR *, opendir, (const char *path), (path), NULL, EMFILE)
 FAILING(DIR *, fdopendir, (int fd), (fd), NULL, ENOMEM)
 FAILING(struct dirent64 *, readdir64, (DIR *directory), (directory), NULL, EIO)
-FAILING(char *, fgets, (char *text, int size, FILE *file), (text, size, file), NULL, EIO)
-FAILING(ssize_t, __getdelim, (char **text, size_t *size, int end, FILE *file), (text, size, end, file), -1, EIO)
+FAILING(char *, fgets, (char *text, int size, FILE *file), (text, size, file), (note_error(file), NULL), EIO)
+FAILING(ssize_t, __getdelim, (char **text, size_t *size, int end, FILE *file), (text, size, end, file), (note_error(file), -1), EIO)
+FAILING(size_t, fread, (void *bytes, size_t size, size_t count, FILE *file), (bytes, size, count, file), (note_error(file), 0U), EIO)
 FAILING(int, fflush, (FILE *file), (file), EOF, ENOSPC)
 // A library's descriptors, of timers and signals, know no trouble but being interrupted.
 FAILING(ssize_t, read, (int fd, void *bytes, size_t size), (fd, bytes, size), -1, by_library ? EINTR : EIO)
@@ -219,8 +227,10 @@ FAILING(int, connect, (int fd, __CONST_SOCKADDR_ARG address, socklen_t size), (f
 FAILING(int, accept4, (int fd, __SOCKADDR_ARG address, socklen_t *size, int flags), (fd, address, size, flags), -1, EMFILE)
 FAILING(int, getsockopt, (int fd, int level, int name, void *value, socklen_t *size), (fd, level, name, value, size), -1, ENOBUFS)
 FAILING(int, setsockopt, (int fd, int level, int name, const void *value, socklen_t size), (fd, level, name, value, size), -1, ENOBUFS)
+FAILING(int, getsockname, (int fd, __SOCKADDR_ARG address, socklen_t *size), (fd, address, size), -1, ENOBUFS)
 FAILING(int, shutdown, (int fd, int how), (fd, how), -1, ENOTCONN)
 FAILING(int, poll, (struct pollfd *fds, nfds_t count, int time), (fds, count, time), -1, ENOMEM)
+FAILING(int, ppoll, (struct pollfd *fds, nfds_t count, const struct timespec *time, const sigset_t *signals), (fds, count, time, signals), -1, ENOMEM)
 FAILING(int, epoll_create1, (int flags), (flags), -1, EMFILE)
 FAILING(int, epoll_ctl, (int loop, int what, int fd, struct epoll_event *event), (loop, what, fd, event), -1, ENOMEM)
 FAILING(int, timerfd_create, (clockid_t clock, int flags), (clock, flags), -1, EMFILE)
@@ -232,6 +242,11 @@ FAILING(int, inotify_add_watch, (int fd, const char *path, uint32_t mask), (fd, 
 FAILING(int, fstat64, (int fd, struct stat64 *status), (fd, status), -1, EIO)
 FAILING(int, stat64, (const char *path, struct stat64 *status), (path, status), -1, EIO)
 FAILING(int, lstat64, (const char *path, struct stat64 *status), (path, status), -1, EIO)
+FAILING(int, fstatat64, (int fd, const char *path, struct stat64 *status, int flags), (fd, path, status, flags), -1, EIO)
+FAILING(ssize_t, getxattr, (const char *path, const char *name, void *value, size_t size), (path, name, value, size), -1, EIO)
+FAILING(int, setxattr, (const char *path, const char *name, const void *value, size_t size, int flags), (path, name, value, size, flags), -1, ENOSPC)
+FAILING(int, removexattr, (const char *path, const char *name), (path, name), -1, EIO)
+FAILING(int, faccessat, (int fd, const char *path, int mode, int flags), (fd, path, mode, flags), -1, EIO)
 FAILING(int, access, (const char *path, int mode), (path, mode), -1, EIO)
 FAILING(ssize_t, readlink, (const char *path, char *text, size_t size), (path, text, size), -1, EIO)
 FAILING(ssize_t, readlinkat, (int fd, const char *path, char *text, size_t size), (fd, path, text, size), -1, EIO)
@@ -260,6 +275,23 @@ int epoll_wait(int loop, struct epoll_event *events, int count, int time)
         return -1;
     }
     return real(loop, events, count, time);
+}
+
+// A second descriptor of the same; what else it does cannot fail here.
+int fcntl64(int fd, int command, ...)
+{
+    static int (*real)(int, int, ...);
+    va_list rest;
+    va_start(rest, command);
+    void *value = va_arg(rest, void *);
+    va_end(rest);
+    if (!real)
+        *(void **)&real = next_of("fcntl64");
+    if (command == F_DUPFD_CLOEXEC && strikes("fcntl64")) {
+        errno = EMFILE;
+        return -1;
+    }
+    return real(fd, command, value);
 }
 
 // pidfd_open: what libraries ask for by number goes on.

@@ -1,9 +1,11 @@
-// A scripted QEMU that is a process of its own, so that it can be killed and started anew: vm DIRECTORY SOCKET.
+// A scripted QEMU that is a process of its own, so that it can be killed and started anew: vm DIRECTORY SOCKET [USER],
+// and is that user, by its number, if one is named.
 // It has four USB ports and two PCIe ports. An empty line on standard input asks for what it holds: a line of ids
 // comes.
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "../wire/bench.h"
@@ -38,11 +40,18 @@ static int forget(sd_event_source *source, void *user)
     return 0;
 }
 
+static bool become(const char *user)
+{
+    unsigned long number;
+    return string_to_number(user, 10, UINT32_MAX, &number) && syscall(SYS_setgroups, 0, NULL) == 0 &&
+           setgid((gid_t)number) == 0 && setuid((uid_t)number) == 0;
+}
+
 int main(int argc, char *argv[])
 {
     struct fake_qemu fake = {0};
     sd_event *loop = NULL;
-    if (argc != 3 || sd_event_new(&loop) < 0)
+    if (argc < 3 || sd_event_new(&loop) < 0 || (argc > 3 && !become(argv[3])))
         return EXIT_FAILURE;
     char path[128];
     (void)snprintf(path, sizeof path, "%s/%s", argv[1], argv[2]);

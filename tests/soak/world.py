@@ -31,9 +31,9 @@ def config_text(place, **more):
 class Qemu:
     """The program soak-vm as a VM."""
 
-    def __init__(self, program, place, name):
-        self.process = subprocess.Popen([str(program), str(place), name], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        text=True)
+    def __init__(self, program, place, name, *user):
+        self.process = subprocess.Popen([str(program), str(place), name, *user], stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, text=True)
         self.process.stdout.readline()  # it is up
 
     def holds(self):

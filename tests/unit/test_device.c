@@ -76,6 +76,70 @@ static void test_equal(void **state)
     assert_false(device_equal(a, b));
 }
 
+// A change that is not seen is one that policy is not asked about.
+static void test_each_text_and_number_counts(void **state)
+{
+    (void)state;
+    static const size_t texts[] = {
+        offsetof(struct device, syspath),          offsetof(struct device, node),
+        offsetof(struct device, vendor_database),  offsetof(struct device, vendor_reported),
+        offsetof(struct device, product_database), offsetof(struct device, serial),
+        offsetof(struct device, id_path),          offsetof(struct device, path_tag),
+    };
+    static const size_t numbers[] = {
+        offsetof(struct device, number),    offsetof(struct device, vendor_id), offsetof(struct device, product_id),
+        offsetof(struct device, bus),       offsetof(struct device, address),   offsetof(struct device, root_port),
+        offsetof(struct device, speed),     offsetof(struct device, class),     offsetof(struct device, subclass),
+        offsetof(struct device, removable), offsetof(struct device, protocol),  offsetof(struct device, kind),
+    };
+    CLEANUP(cleanup_device) struct device *a = mouse();
+    CLEANUP(cleanup_device) struct device *b = mouse();
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        char **member = (void *)((char *)b + texts[i]);
+        *member = string_copy("another");
+        assert_false(device_equal(a, b));
+        free(steal_pointer(member));
+        assert_true(device_equal(a, b));
+    }
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        unsigned char *member = (unsigned char *)b + numbers[i];
+        *member ^= 1;
+        assert_false(device_equal(a, b));
+        *member ^= 1;
+        assert_true(device_equal(a, b));
+    }
+}
+
+static void set_driver(struct device *device, const char *driver)
+{
+    for (size_t i = 0; i < device->driver_count; i++)
+        free(device->drivers[i]);
+    device->drivers = memory_resize(device->drivers, 1, sizeof *device->drivers);
+    device->drivers[0] = string_copy(driver);
+    device->driver_count = 1;
+}
+
+static void test_each_element_of_a_list_counts(void **state)
+{
+    (void)state;
+    CLEANUP(cleanup_device) struct device *a = mouse();
+    CLEANUP(cleanup_device) struct device *b = mouse();
+    set_driver(a, "usbhid.ko");
+    assert_false(device_equal(a, b));
+    set_driver(b, "usbmouse.ko");
+    assert_false(device_equal(a, b));
+    set_driver(b, "usbhid.ko");
+    assert_true(device_equal(a, b));
+    a->interfaces = memory_new(1, sizeof *a->interfaces);
+    b->interfaces = memory_new(1, sizeof *b->interfaces);
+    a->interface_count = b->interface_count = 1;
+    b->interfaces[0].class = 3;
+    assert_false(device_equal(a, b));
+    a->interfaces[0].class = 3;
+    a->interfaces[0].subclass = 1;
+    assert_false(device_equal(a, b));
+}
+
 static struct device *function(void)
 {
     struct device *device = device_new(DEVICE_PCI);
@@ -291,6 +355,8 @@ int main(void)
         cmocka_unit_test(test_title),
         cmocka_unit_test(test_hostile_title),
         cmocka_unit_test(test_equal),
+        cmocka_unit_test(test_each_text_and_number_counts),
+        cmocka_unit_test(test_each_element_of_a_list_counts),
         cmocka_unit_test(test_equal_functions),
         cmocka_unit_test(test_bridges),
         cmocka_unit_test(test_pci_addresses),

@@ -9,16 +9,20 @@ static void test_f05_what_is_printed_is_parsed(void **state)
 {
     (void)state;
     struct memory_device devices[] = {
-        {(char *)"usb:1-2", UINT64_MAX, true, (char *)"vm \"1\"", 7, (char *)"3", 0x46d, 0xffff},
+        {(char *)"usb:1-2", UINT64_MAX, true, (char *)"vm \"1\"\\\né", 7, (char *)"3", 0x46d, 0xffff},
         {(char *)"usb:1-3", 1, false, NULL, 0, NULL, 0, 0}};
     struct memory memory = {devices, 2}, parsed;
     CLEANUP(cleanup_free) char *text = memory_print(&memory);
-    assert_null(strchr(text, '\n'));
+    assert_string_equal(text, "{\"version\":1,\"devices\":["
+                              "{\"key\":\"usb:1-2\",\"instance\":18446744073709551615,\"managed\":true,"
+                              "\"vm\":\"vm \\\"1\\\"\\\\\\né\",\"vmInstance\":7,\"vendorId\":1133,\"productId\":65535,"
+                              "\"object\":\"3\"},"
+                              "{\"key\":\"usb:1-3\",\"instance\":1,\"managed\":false}]}");
     assert_null(memory_parse(text, strlen(text), &parsed));
     assert_int_equal(parsed.count, 2);
     assert_string_equal(parsed.devices[0].key, "usb:1-2");
     assert_true(parsed.devices[0].instance == UINT64_MAX && parsed.devices[0].managed);
-    assert_string_equal(parsed.devices[0].vm, "vm \"1\"");
+    assert_string_equal(parsed.devices[0].vm, devices[0].vm);
     assert_true(parsed.devices[0].vm_instance == 7);
     assert_string_equal(parsed.devices[0].object, "3");
     assert_true(parsed.devices[0].vendor_id == 0x46d && parsed.devices[0].product_id == 0xffff);

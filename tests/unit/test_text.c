@@ -82,6 +82,22 @@ static void test_text_grows(void **state)
     assert_string_equal(empty, "");
 }
 
+// Whatever the length, all of it is there, and nothing twice.
+static void test_printed_text_is_whole(void **state)
+{
+    (void)state;
+    for (int length = 0; length < 600; length++) {
+        CLEANUP(text_clear) struct text text = {0};
+        text_add(&text, "<");
+        text_printf(&text, "%0*d%s%d", length, 0, "abc", 7);
+        text_add(&text, ">");
+        size_t zeros = length > 0 ? (size_t)length : 1;
+        assert_int_equal(text.length, zeros + 6);
+        assert_int_equal(strspn(text.string + 1, "0"), zeros);
+        assert_string_equal(text.string + 1 + zeros, "abc7>");
+    }
+}
+
 static void test_numbers_fill_their_string(void **state)
 {
     (void)state;
@@ -122,6 +138,7 @@ int main(void)
         cmocka_unit_test(test_invalid_utf8_is_escaped),
         cmocka_unit_test(test_long_text_is_cut),
         cmocka_unit_test(test_text_grows),
+        cmocka_unit_test(test_printed_text_is_whole),
         cmocka_unit_test(test_numbers_fill_their_string),
         cmocka_unit_test(test_equal_strings),
     };

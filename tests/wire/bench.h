@@ -31,8 +31,8 @@ struct bench {
     struct log *log;
     struct vmms *vmms;
     struct config config;
-    struct vm_config vms[8];
-    struct told told[256];
+    struct vm_config vms[300];
+    struct told told[1024];
     size_t told_count, read;
     bool told_silent; // silent is only recorded when asked for
     int descriptors;  // open before the test

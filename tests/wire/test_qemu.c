@@ -158,6 +158,28 @@ static void test_a_connection_is_kept_for_what_is_being_prepared(void **state)
     fake_qemu_stop(&fake);
 }
 
+static void test_a_vm_greets_while_what_goes_into_it_is_being_prepared(void **state)
+{
+    struct bench *bench = *state;
+    struct fake_qemu fake = {0};
+    begin(bench, &fake);
+    bench_list(bench, "vm1");
+    expect_done(bench, RESULT_DONE);
+    bench_expect_nothing(bench);
+    assert_int_equal(fake.client, -1);
+    vmms_expect(bench->vmms, "vm1");
+    while (fake.greeted < 2)
+        assert_true(sd_event_run(bench->loop, UINT64_MAX) >= 0);
+    attach(bench, 1, 2, -1, RESULT_DONE);
+    assert_int_equal(fake.greeted, 2);
+    bench_expect_nothing(bench);
+    // What was expected does not come.
+    vmms_expect(bench->vmms, "vm1");
+    while (fake.greeted < 3 || fake.client >= 0)
+        assert_true(sd_event_run(bench->loop, UINT64_MAX) >= 0);
+    fake_qemu_stop(&fake);
+}
+
 static void test_f41_no_usb_controller(void **state)
 {
     struct bench *bench = *state;
@@ -557,6 +579,7 @@ int main(int count, char **arguments)
         TEST(test_the_descriptor_is_the_one_that_was_given),
         TEST(test_f25_one_connection_then_hang_up),
         TEST(test_a_connection_is_kept_for_what_is_being_prepared),
+        TEST(test_a_vm_greets_while_what_goes_into_it_is_being_prepared),
         TEST(test_f41_no_usb_controller),
         TEST(test_f41_full_speed_on_ehci_only),
         TEST(test_f41_fifth_device_on_four_ports),

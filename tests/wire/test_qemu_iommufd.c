@@ -208,6 +208,36 @@ static void test_a_context_that_is_no_device(void **state)
     unlink(file);
 }
 
+// The group's node cannot be opened beside it, and no other program is to blame.
+static void test_what_has_to_go_by_the_group_beside_one_that_went_by_descriptor(void **state)
+{
+    struct bench *bench = *state;
+    struct fake_qemu fake = {.takes_functions = true};
+    begin(bench, &fake, CONTEXT);
+    attach(bench, 1, RESULT_DONE);
+    CLEANUP(cleanup_device) struct device *device = bench_pci(2, GROUP);
+    device->peers = memory_new(2, sizeof(struct device *));
+    device->peers[device->peer_count++] = bench_pci(3, GROUP); // is in no VM
+    device->peers[device->peer_count++] = bench_pci(1, GROUP);
+    fake.answer_error = "vfio 0000:02:00.0: Could not open '/dev/vfio/7654': Device or resource busy";
+    static const char text[] = "vm1 has 0000:01:00.0 of the same IOMMU group by descriptor, beside which the kernel "
+                               "does not open /dev/vfio/7654: detach 0000:01:00.0 and attach it again, then all of the "
+                               "group goes by that node";
+    bench_attach(bench, "vm1", device, -1);
+    assert_string_equal(expect_done(bench, RESULT_RETRY)->text, text);
+    struct fake_device *first = &fake.devices[2];            // after both ports
+    (void)snprintf(first->id, sizeof first->id, "anothers"); // QEMU was started with it
+    bench_attach(bench, "vm1", device, -1);
+    assert_string_equal(expect_done(bench, RESULT_RETRY)->text, text);
+    (void)snprintf(first->host, sizeof first->host, "0000:04:00.0"); // of some other group
+    (void)snprintf(first->id, sizeof first->id, "one_more");
+    bench_attach(bench, "vm1", device, -1);
+    assert_string_equal(expect_done(bench, RESULT_RETRY)->text,
+                        "/dev/vfio/7654 is in use by another program, which has to let go of it (as root, fuser -v "
+                        "/dev/vfio/7654 tells its name)");
+    fake_qemu_stop(&fake);
+}
+
 // It says nothing of the descriptor.
 static void test_a_port_that_is_taken_is_no_reason_to_fall_back(void **state)
 {
@@ -253,6 +283,7 @@ int main(void)
         TEST(test_a_context_that_is_refused),
         TEST(test_a_context_that_cannot_be_opened),
         TEST(test_a_context_that_is_no_device),
+        TEST(test_what_has_to_go_by_the_group_beside_one_that_went_by_descriptor),
         TEST(test_a_port_that_is_taken_is_no_reason_to_fall_back),
         TEST(test_another_process_is_asked_again),
     };

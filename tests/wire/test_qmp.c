@@ -20,14 +20,10 @@ struct talk {
     int peer;
     int greeted, events, ended;
     bool broken;
+    unsigned commands; // sent as soon as it has greeted
     char *why;
     char answers[256]; // the tags in the order of the answers
 };
-
-static void on_greeted(void *user)
-{
-    ((struct talk *)user)->greeted++;
-}
 
 static void on_event(void *user, const char *name, struct json_object *data)
 {
@@ -54,14 +50,27 @@ static void on_answer(void *user, unsigned tag, const struct qmp_reply *reply)
     talk->answers[length] = (char)(reply->value ? 'a' + (int)tag : 'A' + (int)tag);
 }
 
-static struct talk talk_new(struct bench *bench)
+static void on_greeted(void *user)
+{
+    struct talk *talk = user;
+    talk->greeted++;
+    for (unsigned i = 0; i < talk->commands; i++)
+        qmp_send(talk->qmp, "query-name", NULL, -1, on_answer, i);
+}
+
+static struct talk talk_over(struct bench *bench, int type)
 {
     struct talk talk = {.bench = bench};
     int pair[2];
-    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair), 0);
+    assert_int_equal(socketpair(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair), 0);
     talk.peer = pair[1];
     talk.greeted = pair[0]; // until talk_start
     return talk;
+}
+
+static struct talk talk_new(struct bench *bench)
+{
+    return talk_over(bench, SOCK_STREAM);
 }
 
 static void talk_start(struct talk *talk)
@@ -253,6 +262,20 @@ static int receive(int socket, char *bytes, size_t room)
     return fd;
 }
 
+// The peer is woken once, not for each command.
+static void test_what_is_said_to_one_line_goes_out_at_once(void **state)
+{
+    struct talk talk = talk_over(*state, SOCK_SEQPACKET);
+    talk.commands = 3;
+    greet(&talk);
+    char bytes[4096];
+    assert_int_equal(receive(talk.peer, bytes, sizeof bytes), -1);
+    assert_non_null(strstr(bytes, "qmp_capabilities"));
+    assert_non_null(strstr(bytes, "\"id\":4"));
+    assert_true(recv(talk.peer, bytes, sizeof bytes, 0) < 0);
+    talk_end(&talk);
+}
+
 static void test_descriptors_travel_with_their_command(void **state)
 {
     struct talk talk = talk_new(*state);
@@ -312,6 +335,7 @@ int main(int count, char **arguments)
         TEST(test_deep_nesting),
         TEST(test_peer_that_does_not_read),
         TEST(test_hang_up),
+        TEST(test_what_is_said_to_one_line_goes_out_at_once),
         TEST(test_descriptors_travel_with_their_command),
         TEST(test_descriptors_wait_in_a_full_pipe),
     };
