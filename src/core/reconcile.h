@@ -29,7 +29,7 @@ enum vm_state { VM_STATE_DOWN, VM_STATE_STARTING, VM_STATE_ANSWERS, VM_STATE_SIL
 
 enum output_kind {
     OUTPUT_OPERATION, // start it; its result must come back through reconcile_result exactly once
-    OUTPUT_MEMORY,    // reconcile_memory has changed: make it durable before going on
+    OUTPUT_MEMORY,    // reconcile_memory has changed: make it durable before a VM is told what comes after
     OUTPUT_DEVICE,    // a device's state or reason changed, once each
     OUTPUT_VM,        // a VM's state changed, once each
     OUTPUT_NOTE,      // something worth one line: a stale or foreign object, …
@@ -76,7 +76,7 @@ void reconcile_device(struct reconcile *reconcile, struct device *device, bool p
 // The device of that place went away; INSTANCE 0 means whichever is there.
 void reconcile_device_gone(struct reconcile *reconcile, const char *key, uint64_t instance, uint64_t now);
 // The first scan of the host is complete. The host sees to it that this comes within RECONCILE_SCAN_SECONDS, whatever
-// cannot be read by then; others may wait for it.
+// device cannot be read by then; others may wait for it. Only where the list of devices cannot be had is it later.
 #define RECONCILE_SCAN_SECONDS 20
 void reconcile_scanned(struct reconcile *reconcile, uint64_t now);
 

@@ -14,10 +14,12 @@ bool again_helps(int error)
 
 int again_later(sd_event_source **timer, sd_event *loop, sd_event_time_handler_t handler, void *user)
 {
-    int error;
+    int error, enabled = SD_EVENT_OFF;
 
     if (*timer == NULL)
         return sd_event_add_time_relative(loop, timer, CLOCK_MONOTONIC, MICROSECONDS, ACCURACY, handler, user);
+    if (sd_event_source_get_enabled(*timer, &enabled) > 0)
+        return 0; // who asks again and again does not put it off
     error = sd_event_source_set_time_relative(*timer, MICROSECONDS);
     return error < 0 ? error : sd_event_source_set_enabled(*timer, SD_EVENT_ONESHOT);
 }

@@ -11,6 +11,6 @@
 // Whether ERROR, a positive errno, is of the moment, and tells nothing of what was to be read.
 bool again_helps(int error) CHECKED;
 
-// Calls HANDLER once in AGAIN_SECONDS from now, however often it was asked for before then. *TIMER is NULL at first and
-// the caller's to unref. Negative errno.
+// Calls HANDLER once, AGAIN_SECONDS after it was first asked for, however often it is asked for until then. *TIMER is
+// NULL at first and the caller's to unref. Negative errno.
 int again_later(sd_event_source **timer, sd_event *loop, sd_event_time_handler_t handler, void *user) CHECKED;

@@ -39,6 +39,7 @@ struct member {
 // access.
 struct late {
     struct device *device; // a copy
+    bool to_host;
     struct late *next;
 };
 
@@ -402,9 +403,10 @@ static int handle_again(sd_event_source *source, uint64_t time, void *user)
     (void)source, (void)time;
     while (handover->late != NULL) {
         struct handover_job *job = job_new(handover, handover->late->device);
+        job->settle = job->again = true;
+        job->to_host = handover->late->to_host;
         forget_late(handover, job->device->key);
-        job->settle = job->to_host = job->again = true;
-        if (*find_member(handover, job->device->key) == NULL)
+        if (!job->to_host || *find_member(handover, job->device->key) == NULL)
             submit(job);
         else // meanwhile it has been asked for
             release(&job->job);
@@ -412,13 +414,13 @@ static int handle_again(sd_event_source *source, uint64_t time, void *user)
     return 0;
 }
 
-static void try_again(struct handover *handover, struct device *device)
+static void try_again(struct handover *handover, struct device *device, bool to_host)
 {
     struct late *late = memory_new(1, sizeof(*late));
     int error;
 
     forget_late(handover, device->key);
-    *late = (struct late){device, handover->late};
+    *late = (struct late){device, to_host, handover->late};
     handover->late = late;
     error = again_later(&handover->again, handover->loop, handle_again, handover);
     if (error < 0)
@@ -458,7 +460,7 @@ static void done(struct job *base)
         note_failure(job); // before the next one of its group is told who has what
     advance(job->handover, job->lane);
     if (again)
-        try_again(job->handover, steal_pointer(&job->device));
+        try_again(job->handover, steal_pointer(&job->device), job->to_host);
     if (job->authorization != NULL)
         authorize_done(job->handover->authorize, job->authorization);
     if (job->besides != NULL)

@@ -29,6 +29,8 @@ enum {
     OVERFLOW_SILENCE = 60, // seconds in which a further overflow is no news
 };
 
+#define SCAN_LIMIT (RECONCILE_SCAN_SECONDS * UINT64_C(1000000)) // µs; of the first one
+
 struct host {
     sd_event *loop;
     struct log *log;
@@ -52,8 +54,9 @@ struct host {
     sd_event_source *scan_limit;  // NULL: the first scan has not begun
     sd_event_source *scan_again;  // NULL: no look has failed yet
     bool scanning_first, scanned_first, told_scanned;
-    bool missed;    // the last scan has not seen all that is there
-    uint64_t reads; // serial of the last look
+    bool missed;      // the last scan has not seen all that is there
+    bool scan_failed; // it has seen nothing at all
+    uint64_t reads;   // serial of the last look
     uint64_t overflow_time;
 };
 
@@ -107,7 +110,11 @@ static int handle_scan_limit(sd_event_source *source, uint64_t time, void *user)
     const char *one = NULL;
     unsigned count = 0;
 
-    (void)source, (void)time;
+    (void)time;
+    if (host->scan_failed) // nothing is known at all, and nobody may take that for nothing being there
+        return sd_event_source_set_time_relative(source, SCAN_LIMIT) < 0
+                   ? 0
+                   : sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
     host->scanned_first = true; // as far as it came
     for (struct known_record *record = known_first(host->known); record != NULL; record = record->next)
         if (record->first) {
@@ -127,8 +134,8 @@ static int handle_scan_limit(sd_event_source *source, uint64_t time, void *user)
 
 static void limit_first_scan(struct host *host)
 {
-    int error = sd_event_add_time_relative(host->loop, &host->scan_limit, CLOCK_MONOTONIC,
-                                           RECONCILE_SCAN_SECONDS * UINT64_C(1000000), 0, handle_scan_limit, host);
+    int error = sd_event_add_time_relative(host->loop, &host->scan_limit, CLOCK_MONOTONIC, SCAN_LIMIT, 0,
+                                           handle_scan_limit, host);
 
     if (error < 0)
         log_warning(host->log, "The first scan waits for every device, however slow it is to read: %s",
@@ -226,13 +233,14 @@ static void log_failed_read(struct log *log, const char *syspath, int error)
                   again_helps(-error) ? "soon" : "with its next event");
 }
 
-// What is not ready has an event when it is. It may be ready though, and udevd's word could not be read.
+// Whether it is looked at again though there is no news of it. What is not ready has an event when it is; it may be
+// ready though, and udevd's word could not be read. A device that fails may do so for ever. Both have one more look.
 static bool look_once_more(struct known_record *record, const struct reader_result *result)
 {
     bool before = record->unready;
 
-    record->unready = result->error >= 0 && !result->source->ready;
-    return record->unready && !before;
+    record->unready = result->error == -EIO || (result->error >= 0 && !result->source->ready);
+    return record->unready ? !before : again_helps(-result->error);
 }
 
 static void handle_read(void *user, const struct reader_result *result)
@@ -240,17 +248,19 @@ static void handle_read(void *user, const struct reader_result *result)
     struct host *host = user;
     const char *syspath = result->source->syspath;
     struct known_record *record = known_find(host->known, syspath);
+    bool again;
 
     // Of a device that has gone meanwhile nothing more is said.
     if (record == NULL || record->reading != result->serial)
         return;
     record->reading = 0;
-    record->first = record->first && again_helps(-result->error);
+    again = look_once_more(record, result);
+    record->first = record->first && again && result->error < 0;
     if (result->error >= 0)
         report(host, record, result);
     else
         log_failed_read(host->log, syspath, result->error);
-    if (again_helps(-result->error) || look_once_more(record, result))
+    if (again)
         handle_missed(host);
     if (record->waiting != NULL)
         start_reading(host, record, steal_pointer(&record->waiting));
@@ -324,6 +334,17 @@ static void handle_overflow(void *user)
     host->overflow_time = now;
 }
 
+// A failure that goes on is said when it begins and when it ends.
+static void say_scan(struct host *host, int error)
+{
+    if (error < 0 && !host->scan_failed)
+        log_error(host->log, "Cannot list the devices: %s; only those with news are known until that is tried again",
+                  strerror(-error));
+    else if (error >= 0 && host->scan_failed)
+        log_info(host->log, "The devices could be listed again");
+    host->scan_failed = error < 0;
+}
+
 static int handle_scan(sd_event_source *source, void *user)
 {
     struct host *host = user;
@@ -335,13 +356,11 @@ static int handle_scan(sd_event_source *source, void *user)
     known_begin_scan(host->known);
     host->missed = false;
     error = monitor_scan(host->monitor);
-    if (error < 0) {
-        log_error(host->log, "Cannot list the devices: %s; only those with news are known until that is tried again",
-                  strerror(-error));
+    say_scan(host, error);
+    if (error < 0)
         handle_missed(host);
-    } else if (!host->missed) {
+    else if (!host->missed)
         known_end_scan(host->known);
-    }
     usage_invalidate(host->usage);
     host->scanning_first = false;
     host->scanned_first |= !host->missed;
@@ -507,11 +526,15 @@ void host_open(struct host *host, struct device *device, uint64_t serial, const 
 {
     char *use = NULL;
 
-    // Of a whole IOMMU group that is asked in the thread, where it is bound. Of the host's network there is news by
-    // itself; both are asked afresh once the device is open.
+    // Of a whole IOMMU group that is asked in the thread, where it is bound. The host's network is asked afresh once
+    // the device is open, and here where it would keep the device.
     if (device->kind == DEVICE_USB) {
         usage_invalidate(host->usage);
         use = use_of(host, device);
+    }
+    if (use != NULL) {
+        free(use);
+        use = use_now(host, device);
     }
     handover_open(host->handover, device, serial, receiver, use);
 }

@@ -15,7 +15,7 @@ struct known_record {
     bool plugged;           // was not there at the first scan
     bool seen;              // by the scan under way
     bool first;             // the first scan waits for it to be read
-    bool unready;           // it was not ready, and has been looked at again because of that
+    bool unready;           // it was not ready, or failed, and has been looked at again because of that
     uint64_t reading;       // the look that is under way; 0: none
     struct source *waiting; // look again after that; NULL: no need
     struct known_record *next;

@@ -267,7 +267,12 @@ void monitor_look(struct monitor *monitor, const char *syspath)
 {
     CLEANUP(cleanup_udev_device) struct udev_device *device = find(monitor, syspath);
 
-    if (device != NULL && (is_usb_device(device) || is_pci_function(device)))
+    if (device == NULL)
+        return;
+    errno = 0;
+    if (udev_device_get_devtype(device) == NULL) // of a PCI function too; or there was no room to read it
+        note_missed(monitor);
+    if (is_usb_device(device) || is_pci_function(device))
         look(monitor, device, is_ready(monitor, device));
 }
 

@@ -323,6 +323,23 @@ static bool is_shortage(int error)
     return error == -EMFILE || error == -ENFILE || error == -ENOMEM || error == -ENOBUFS;
 }
 
+// Who serves the socket cannot be told now, while the process that did is watched: there was no room to ask, or it has
+// just ended, which is news by itself. Nobody is taken for another because of that.
+static bool is_unclear(const struct vm *vm, struct peer *peer)
+{
+    if (vm->life != LIFE_UP || vm->instance == 0 || !vm->death || peer->instance != 0)
+        return false;
+    cleanup_close(&peer->pidfd);
+    return true;
+}
+
+static void look_without_room(struct vm *vm)
+{
+    if (vm->looks > LOOKS_WITHOUT_ROOM)
+        vm->looks = LOOKS_WITHOUT_ROOM;
+    plan_look(vm);
+}
+
 // Whether anybody serves the socket, and who.
 static void look(struct vm *vm)
 {
@@ -337,16 +354,17 @@ static void look(struct vm *vm)
     } else if (is_shortage(connection)) {
         if (vm->life != LIFE_UP)
             go_down(vm);
-        if (vm->looks > LOOKS_WITHOUT_ROOM)
-            vm->looks = LOOKS_WITHOUT_ROOM;
-        plan_look(vm);
+        look_without_room(vm);
     } else if (connection < 0) {
         go_down(vm);
         if (connection == -ECONNREFUSED)
             plan_look(vm);
     } else {
         struct peer peer = peer_of(connection);
-        if (go_up(vm, &peer)) {
+        bool unclear = is_unclear(vm, &peer);
+        if (unclear)
+            look_without_room(vm);
+        if (unclear || go_up(vm, &peer)) {
             close(connection);
             return;
         }
@@ -392,6 +410,11 @@ static void begin_operation(struct vm *vm)
         }
         struct peer peer = peer_of(connection);
         vm->waits_for_place = true; // not the session's yet
+        if (is_unclear(vm, &peer)) {
+            close(connection);
+            end_unstarted(vm, RESULT_RETRY, string_printf("who serves %s cannot be told now", vm->socket));
+            return;
+        }
         if (!go_up(vm, &peer)) {
             close(connection);
             return;
@@ -526,7 +549,7 @@ static struct vm *vm_new(struct vmms *vmms, const struct vm_config *config, cons
         log_line(vmms->log, LOG_LEVEL_ERROR, &(struct log_subject){.vm = vm->name},
                  "%s: its socket %s cannot be watched, so its start will %s: %s%s", vm->name, vm->socket,
                  vm->watch ? "be noticed some seconds late" : "not be noticed", strerror(-r),
-                 r == -EMFILE   ? " (raise fs.inotify.max_user_instances)"
+                 r == -EMFILE   ? " (raise fs.inotify.max_user_instances, or the limit of its descriptors)"
                  : r == -ENOSPC ? " (raise fs.inotify.max_user_watches)"
                                 : "");
     look(vm);

@@ -186,8 +186,10 @@ static void read_some(struct wire *wire)
 {
     make_room(wire);
     ssize_t got = recv(wire->fd, wire->input + wire->input_length, CHUNK, MSG_DONTWAIT);
-    if (got < 0 && (errno == EAGAIN || errno == EINTR))
+    if (got < 0 && (errno == EAGAIN || errno == EINTR)) {
+        give_room_back(wire);
         return;
+    }
     if (got <= 0) {
         wire_end(wire, got == 0 || errno == ECONNRESET ? 0 : -errno);
         return;

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <systemd/sd-event.h>
 
+#include "core/reconcile.h"
 #include "host/authorize.h"
 #include "host/handover.h"
 #include "host/host.h"
@@ -35,13 +36,17 @@ static struct {
     bool closed;   // nothing is opened while that is so
     unsigned read; // devices
     uint64_t instance;
-    bool there;   // a scan finds the device
-    bool network; // all of the host's network goes through it
-    bool misses;  // a scan does not see all that there is
+    bool there;                     // a scan finds the device
+    bool network;                   // all of the host's network goes through it
+    bool routes_read, network_then; // as it was when they were read
+    bool misses;                    // a scan does not see all that there is
     int scan_error, read_error;
     bool unready;                  // for udevd
     sd_event_time_handler_t again; // what was put off; NULL: nothing
     void *again_user;
+    sd_event_time_handler_t limit; // of the first scan; NULL: there is none
+    sd_event_source *limit_source;
+    void *limit_user;
     const struct monitor_callbacks *callbacks;
     void *user;
     struct text told; // "present 1, gone handover 1, …"
@@ -56,6 +61,11 @@ int __wrap_again_later(sd_event_source **timer, sd_event *loop, sd_event_time_ha
 int __wrap_usb_read(const struct source *source, struct reading *reading);
 void __wrap_opener_open(const struct device *device, struct opener_result *result);
 char *__wrap_network_of(struct network *network, char *const *places, size_t count);
+void __wrap_network_invalidate(struct network *network);
+int __real_sd_event_add_time_relative(sd_event *loop, sd_event_source **source, clockid_t clock, uint64_t time,
+                                      uint64_t accuracy, sd_event_time_handler_t handler, void *user);
+int __wrap_sd_event_add_time_relative(sd_event *loop, sd_event_source **source, clockid_t clock, uint64_t time,
+                                      uint64_t accuracy, sd_event_time_handler_t handler, void *user);
 void __wrap_handover_gone(struct handover *handover, const struct device *device);
 void __wrap_authorize_forget(struct authorize *authorize, const char *syspath);
 
@@ -122,7 +132,30 @@ void __wrap_opener_open(const struct device *device, struct opener_result *resul
 char *__wrap_network_of(struct network *network, char *const *places, size_t count)
 {
     (void)network, (void)places, (void)count;
-    return world.network ? string_copy("the only one") : NULL;
+    if (!world.routes_read)
+        world.network_then = world.network;
+    world.routes_read = true;
+    return world.network_then ? string_copy("the only one") : NULL;
+}
+
+void __wrap_network_invalidate(struct network *network)
+{
+    (void)network;
+    world.routes_read = false;
+}
+
+// The limit of the first scan is kept for the tests.
+int __wrap_sd_event_add_time_relative(sd_event *loop, sd_event_source **source, clockid_t clock, uint64_t time,
+                                      uint64_t accuracy, sd_event_time_handler_t handler, void *user)
+{
+    int error = __real_sd_event_add_time_relative(loop, source, clock, time, accuracy, handler, user);
+
+    if (time == RECONCILE_SCAN_SECONDS * UINT64_C(1000000)) {
+        world.limit = handler;
+        world.limit_source = *source;
+        world.limit_user = user;
+    }
+    return error;
 }
 
 void __wrap_handover_gone(struct handover *handover, const struct device *device)
@@ -181,7 +214,8 @@ static int set_up(void **state)
     world.instance = 1;
     world.read = 0;
     world.there = true;
-    world.network = world.misses = world.unready = false;
+    world.network = world.routes_read = world.misses = world.unready = false;
+    world.limit = NULL;
     world.scan_error = world.read_error = 0;
     world.again = NULL;
     *bench = (struct bench){.log = log_new(LOG_LEVEL_ERROR)};
@@ -296,6 +330,11 @@ static void test_f35_a_usb_device_with_the_only_network(void **state)
     while (bench->opened == 0)
         assert_true(sd_event_run(bench->loop, UINT64_MAX) >= 0);
     assert_int_equal(bench->kind, HOST_OPEN_IN_USE);
+    world.network = false; // of which there was no news
+    host_open(bench->host, device, 2, &(struct host_receiver){0});
+    while (bench->opened == 1)
+        assert_true(sd_event_run(bench->loop, UINT64_MAX) >= 0);
+    assert_int_not_equal(bench->kind, HOST_OPEN_IN_USE);
 }
 
 // ---- what could not be looked at
@@ -349,6 +388,40 @@ static void test_a_first_scan_that_fails_is_made_again(void **state)
     let_time_pass();
     expect_told(bench, "present 1, ");
     assert_int_equal(bench->scanned, 1);
+}
+
+// All that is in a VM would be taken for what has gone.
+static void test_a_list_that_cannot_be_had_is_waited_for(void **state)
+{
+    struct bench *bench = *state;
+
+    world.there = false;
+    world.scan_error = -EMFILE;
+    assert_true(host_start(bench->host) >= 0);
+    wait_until_put_off(bench);
+    assert_int_equal(world.limit(world.limit_source, 0, world.limit_user), 0);
+    assert_int_equal(bench->scanned, 0);
+    assert_true(sd_event_source_get_enabled(world.limit_source, NULL) > 0);
+    world.there = true;
+    world.scan_error = 0;
+    let_time_pass();
+    expect_told(bench, "present 1, ");
+    assert_int_equal(bench->scanned, 1);
+}
+
+static void test_a_device_that_fails_is_looked_at_once_more(void **state)
+{
+    struct bench *bench = *state;
+
+    set_read_error(-EIO);
+    assert_true(host_start(bench->host) >= 0);
+    wait_until_put_off(bench);
+    assert_int_equal(bench->scanned, 0);
+    let_time_pass();
+    while (bench->scanned == 0)
+        assert_true(sd_event_run(bench->loop, UINT64_MAX) >= 0);
+    assert_int_equal(reads(), 2);
+    assert_null(world.again);
 }
 
 static void test_a_device_without_room_to_read_it_is_looked_at_again(void **state)
@@ -419,6 +492,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_what_has_gone_is_forgotten_however_that_is_found_out, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_f35_a_usb_device_with_the_only_network, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_first_scan_that_fails_is_made_again, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_list_that_cannot_be_had_is_waited_for, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_device_that_fails_is_looked_at_once_more, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_device_without_room_to_read_it_is_looked_at_again, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_what_makes_no_sense_or_has_gone_is_not_looked_at_again, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_what_is_not_ready_is_looked_at_once_more, set_up, tear_down),

@@ -17,6 +17,7 @@
 
 #include "handover_bench.h"
 #include "host/access_record.h"
+#include "host/again.h"
 #include "host/input.h"
 #include "tree.h"
 #include "util/text.h"
@@ -566,10 +567,8 @@ static int ignore_time(sd_event_source *source, uint64_t time, void *user)
     return 0;
 }
 
-static void test_f39_access_that_cannot_be_taken_back_now_is_taken_back_later(void **state)
+static void take_back_later(struct bench *bench, struct device *device, bool to_host)
 {
-    struct bench *bench = *state;
-    CLEANUP(cleanup_device) struct device *input = add_input(bench);
     CLEANUP(cleanup_free) char *records = string_printf("%s/access", bench->base.root);
     const struct access_paths paths = {.sys = bench->base.root, .dev = bench->base.root, .records = records};
 
@@ -577,19 +576,53 @@ static void test_f39_access_that_cannot_be_taken_back_now_is_taken_back_later(vo
     assert_true(sd_event_add_time(bench->base.loop, NULL, CLOCK_MONOTONIC, UINT64_MAX, 0, ignore_time, NULL) >= 0);
     assert_true(sd_event_run(bench->base.loop, 0) >= 0);
     handover_access(bench->base.handover, &paths, true);
-    write_record(records, input);
+    write_record(records, device);
     tree_limit_descriptors(0);
-    handover_settle(bench->base.handover, input, true);
+    handover_settle(bench->base.handover, device, to_host);
     while (said.length == 0)
         assert_true(sd_event_run(bench->base.loop, UINT64_MAX) >= 0);
-    assert_non_null(strstr(said.string, "access/input:input5.json: cannot be read: Too many open files\n"));
+    CLEANUP(cleanup_free)
+    char *expected = string_printf("access/%s.json: cannot be read: Too many open files\n", device->key);
+    assert_non_null(strstr(said.string, expected));
     text_clear(&said);
     for (int i = 0; i < 8; i++) // the timer and the end of a try by turns
         assert_true(sd_event_run(bench->base.loop, UINT64_MAX) >= 0);
     tree_limit_descriptors(-1);
-    while (has_record(records, input))
+    while (has_record(records, device))
         assert_true(sd_event_run(bench->base.loop, UINT64_MAX) >= 0);
     expect_said(""); // the first time was enough
+}
+
+static void test_f39_access_that_cannot_be_taken_back_now_is_taken_back_later(void **state)
+{
+    CLEANUP(cleanup_device) struct device *input = add_input(*state);
+
+    take_back_later(*state, input, true);
+}
+
+static void test_who_asks_again_puts_nothing_off(void **state)
+{
+    struct bench *bench = *state;
+    sd_event_source *timer = NULL;
+    uint64_t time = 0;
+
+    assert_int_equal(again_later(&timer, bench->base.loop, ignore_time, NULL), 0);
+    assert_true(sd_event_source_set_time(timer, 1) >= 0);
+    assert_int_equal(again_later(&timer, bench->base.loop, ignore_time, NULL), 0);
+    assert_true(sd_event_source_get_time(timer, &time) >= 0);
+    assert_true(time == 1);
+    assert_true(sd_event_source_set_enabled(timer, SD_EVENT_OFF) >= 0);
+    assert_int_equal(again_later(&timer, bench->base.loop, ignore_time, NULL), 0);
+    assert_true(sd_event_source_get_time(timer, &time) >= 0);
+    assert_true(time > 1);
+    sd_event_source_disable_unref(timer);
+}
+
+static void test_f39_access_of_a_vm_that_has_ended_is_taken_back_later(void **state)
+{
+    CLEANUP(cleanup_device) struct device *function = new_function("pci:0000:01:00.0", 11);
+
+    take_back_later(*state, function, false); // it is kept for the VM
 }
 
 static void test_f34_a_group_that_a_vm_is_slow_to_let_go(void **state)
@@ -720,6 +753,8 @@ int main(void)
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_f39_access_that_cannot_be_taken_back_now_is_taken_back_later, set_up,
                                         tear_down),
+        cmocka_unit_test_setup_teardown(test_who_asks_again_puts_nothing_off, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_f39_access_of_a_vm_that_has_ended_is_taken_back_later, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_f34_a_group_that_a_vm_is_slow_to_let_go, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_f34_what_is_in_a_vm_again_is_not_given_back_late, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_f34_a_group_that_a_vm_has_is_not_asked_for_again_and_again, set_up,

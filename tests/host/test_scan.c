@@ -8,10 +8,16 @@
 #include <cmocka.h>
 // clang-format on
 
+#include <dirent.h>
+#include <limits.h>
+#include <stdlib.h>
 #include <systemd/sd-event.h>
 
 #include "host/host.h"
+#include "host/monitor.h"
 #include "host/reader.h"
+#include "tree.h"
+#include "util/text.h"
 
 static unsigned looks;
 
@@ -85,10 +91,81 @@ static void test_one_device_that_cannot_be_read_does_not_hold_up_the_others(void
         skip(); // a machine without any device
 }
 
+// What the monitor told of a device.
+struct told {
+    unsigned looks, missed;
+};
+
+static void look(void *user, struct source *source)
+{
+    ((struct told *)user)->looks++;
+    source_free(source);
+}
+
+static void removed(void *user, const char *syspath)
+{
+    (void)user, (void)syspath;
+    fail();
+}
+
+static void overflow(void *user)
+{
+    (void)user;
+    fail();
+}
+
+static void missed(void *user)
+{
+    ((struct told *)user)->missed++;
+}
+
+static char *any_function(void)
+{
+    CLEANUP(cleanup_directory) DIR *listing = opendir("/sys/bus/pci/devices");
+    const struct dirent *entry;
+
+    while (listing != NULL && (entry = readdir(listing)) != NULL) {
+        CLEANUP(cleanup_free) char *link = string_printf("/sys/bus/pci/devices/%s", entry->d_name);
+        if (entry->d_name[0] != '.')
+            return realpath(link, NULL);
+    }
+    return NULL;
+}
+
+static void test_a_device_that_there_is_no_room_to_look_at_is_missed(void **state)
+{
+    static const struct monitor_callbacks news = {look, removed, overflow, missed};
+    CLEANUP(cleanup_log) struct log *log = log_new(LOG_LEVEL_ERROR);
+    CLEANUP(cleanup_free) char *function = any_function();
+    struct monitor *monitor = NULL;
+    struct told told = {0};
+    sd_event *loop = NULL;
+
+    (void)state;
+    if (function == NULL) {
+        printf("test_a_device_that_there_is_no_room_to_look_at_is_missed: skip: this machine has no PCI function\n");
+        skip();
+    }
+    assert_int_equal(sd_event_new(&loop), 0);
+    assert_int_equal(monitor_new(&monitor, loop, log, &news, &told), 0);
+    tree_limit_descriptors(0);
+    monitor_look(monitor, function);
+    tree_limit_descriptors(-1);
+    assert_int_equal(told.looks, 0);
+    assert_true(told.missed > 0);
+    told = (struct told){0};
+    monitor_look(monitor, function);
+    assert_int_equal(told.looks, 1);
+    assert_int_equal(told.missed, 0);
+    monitor_free(monitor);
+    sd_event_unref(loop);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_one_device_that_cannot_be_read_does_not_hold_up_the_others),
+        cmocka_unit_test(test_a_device_that_there_is_no_room_to_look_at_is_missed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

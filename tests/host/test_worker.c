@@ -109,6 +109,9 @@ static unsigned count_threads(void)
     return count;
 }
 
+// Before the first test.
+static unsigned threads_of_our_own;
+
 // A thread that has done its last job is gone a moment later.
 static void wait_threads(unsigned count)
 {
@@ -120,6 +123,7 @@ static int set_up(void **state)
 {
     struct bench *bench = memory_new(1, sizeof(*bench));
 
+    wait_threads(threads_of_our_own); // of the test before
     *bench = (struct bench){.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
     assert_int_equal(sd_event_new(&bench->loop), 0);
     assert_int_equal(worker_new(&bench->worker, bench->loop, LIMIT), 0);
@@ -140,7 +144,6 @@ static int tear_down(void **state)
 static void test_one_thread_stays_and_does_one_job_after_the_other(void **state)
 {
     struct bench *bench = *state;
-    unsigned before = count_threads();
     pid_t threads[20] = {0};
 
     for (unsigned i = 0; i < 20; i++) {
@@ -148,14 +151,13 @@ static void test_one_thread_stays_and_does_one_job_after_the_other(void **state)
         wait_done(bench, i + 1);
         assert_int_equal(threads[i], threads[0]);
     }
-    assert_int_equal(count_threads(), before + 1);
+    assert_int_equal(count_threads(), threads_of_our_own + 1);
     assert_int_not_equal(threads[0], gettid());
 }
 
 static void test_a_job_that_hangs_holds_up_no_other(void **state)
 {
     struct bench *bench = *state;
-    unsigned before = count_threads();
     pid_t threads[4] = {0};
 
     submit(bench, false, &threads[0]);
@@ -171,36 +173,34 @@ static void test_a_job_that_hangs_holds_up_no_other(void **state)
     }
     set_closed(bench, false);
     wait_done(bench, 4);
-    wait_threads(before + 1); // however many there were, one stays
+    wait_threads(threads_of_our_own + 1); // however many there were, one stays
 }
 
 static void test_at_most_so_many_threads(void **state)
 {
     struct bench *bench = *state;
-    unsigned before = count_threads();
     pid_t threads[10] = {0};
 
     set_closed(bench, true);
     for (unsigned i = 0; i < 10; i++)
         submit(bench, true, &threads[i]);
     wait_running(bench, LIMIT);
-    assert_int_equal(count_threads(), before + LIMIT);
+    assert_int_equal(count_threads(), threads_of_our_own + LIMIT);
     set_closed(bench, false);
     wait_done(bench, 10);
     assert_int_equal(bench->ran, 10);
-    wait_threads(before + 1);
+    wait_threads(threads_of_our_own + 1);
 }
 
 static void test_the_thread_that_stays_ends_with_the_worker(void **state)
 {
     struct bench *bench = *state;
-    unsigned before = count_threads();
     pid_t threads[2] = {0};
 
     submit(bench, false, &threads[0]);
     wait_done(bench, 1);
     worker_free(steal_pointer(&bench->worker));
-    wait_threads(before);
+    wait_threads(threads_of_our_own);
     assert_int_equal(bench->release, 1);
 }
 
@@ -229,5 +229,6 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_what_nobody_has_begun_is_given_back_at_the_end, set_up, tear_down),
     };
 
+    threads_of_our_own = count_threads();
     return cmocka_run_group_tests_name("host-worker", tests, NULL, NULL);
 }

@@ -637,6 +637,34 @@ static void test_f20_a_start_without_room_for_an_instance(void **state)
     expect_count(bench, instances, INSTANCES);
 }
 
+// There is room for a connection, and none to ask who is behind it.
+static void test_f31_a_vm_is_not_taken_for_another_for_want_of_room(void **state)
+{
+    struct bench *bench = *state;
+    pid_t pid = serve(bench, "s", 0);
+    bench_add_vm(bench, "vm1", "s");
+    uint64_t instance = bench_expect(bench, "up", "vm1")->instance;
+    bench_expect_nothing(bench);
+    int next = dup(STDERR_FILENO);
+    close(next);
+    rlim_t before = allow((rlim_t)next + 1);
+    bench_list(bench, "vm1");
+    assert_int_equal(bench_expect(bench, "done", "vm1")->result.kind, RESULT_RETRY);
+    CLEANUP(cleanup_free) char *path = string_printf("%s/s", bench->directory);
+    assert_int_equal(chmod(path, 0600), 0); // at which it is looked at
+    bench_expect_nothing(bench);
+    (void)allow(before);
+    bench_list(bench, "vm1"); // to one that never greets, from here on
+    bench_expect_nothing(bench);
+    end(pid);
+    assert_int_equal(bench_expect(bench, "done", "vm1")->result.kind, RESULT_RETRY);
+    bench_expect(bench, "down", "vm1");
+    erase(bench, "s");
+    pid = serve(bench, "s", 0);
+    assert_true(bench_expect_up(bench, "vm1")->instance != instance);
+    end(pid);
+}
+
 static void test_f20_a_start_without_room_for_a_watch(void **state)
 {
     struct bench *bench = *state;
@@ -695,6 +723,7 @@ int main(int count, char **arguments)
     const struct CMUnitTest tests[] = {
         TEST(test_f20_started_after_us),
         TEST(test_f20_a_start_without_room_for_an_instance),
+        TEST(test_f31_a_vm_is_not_taken_for_another_for_want_of_room),
         TEST(test_f20_a_start_without_room_for_a_watch),
         TEST(test_f20_a_start_without_room_for_a_connection),
         TEST(test_f20_a_look_without_room_at_a_vm_that_is_up),
