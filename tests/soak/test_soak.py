@@ -80,9 +80,9 @@ class Soak:
         self.samples.append(found)
         print(json.dumps(found), flush=True)
 
-    def run(self):
+    def run(self, times=1):
         steps = 0
-        while self.cycles() < CYCLES or self.restarts < RESTARTS:
+        while self.cycles() < times * CYCLES or self.restarts < times * RESTARTS:
             if self.cycles() * RESTARTS <= self.restarts * CYCLES:
                 self.plug()
             else:
@@ -125,8 +125,8 @@ class Wing(Soak):
         self.plugged += len(devices) + 2
         scenario.settle()
 
-    def run(self):
-        while self.plugged < PLUGS:
+    def run(self, times=1):
+        while self.plugged < times * PLUGS:
             self.plug()
             if self.plugged * SAMPLES >= len(self.samples) * PLUGS:
                 self.sample()
@@ -138,10 +138,19 @@ def write(name, samples):
         pathlib.Path(directory, f"{name}.json").write_text(json.dumps(samples, indent=1) + "\n")
 
 
-def judge(samples):
+def grown(samples):
+    """Of which figures there is more at the end than when a tenth was done."""
     early, last = samples[len(samples) // 10], samples[-1]
-    assert last["heap"] <= early["heap"] + HEAP_MORE, (early, last)
-    assert last["private"] <= early["private"] + PRIVATE_MORE, (early, last)
+    return {name: (early, last) for name, more in (("heap", HEAP_MORE), ("private", PRIVATE_MORE))
+            if last[name] > early[name] + more}
+
+
+def judge(soak):
+    """A list that has come to its size late grows once; what is lost each time goes on growing, in as many again."""
+    count = len(soak.samples)
+    if grown(soak.samples):
+        soak.run(2)
+        assert not grown(soak.samples[count - 1:]), grown(soak.samples[count - 1:])
 
 
 def test_nothing_grows_and_each_device_ends_where_the_rules_say(world):
@@ -156,9 +165,9 @@ def test_nothing_grows_and_each_device_ends_where_the_rules_say(world):
         soak.restart()
     try:
         soak.run()
+        judge(soak)
     finally:
         write("soak", soak.samples)
-    judge(soak.samples)
     world.vms["c1"].check()
     assert not world.daemon.matching("^(warning|error) "), world.daemon.matching("^(warning|error) ")
     assert world.daemon.stop() == 0
@@ -177,9 +186,9 @@ def test_nothing_grows_when_the_host_s_own_wing_hands_devices_over(plain, place)
         soak.plugged = 0
         try:
             soak.run()
+            judge(soak)
         finally:
             write("wing", soak.samples)
-        judge(soak.samples)
         daemon = scenario.world.daemon
         assert not daemon.matching("^(warning|error) "), daemon.matching("^(warning|error) ")
         assert daemon.stop() == 0
