@@ -29,6 +29,9 @@ struct worker {
     unsigned queued; // jobs that wait
     bool staying;    // a thread waits for work
     bool closed;
+    bool abandoned;  // nobody waits for the threads any more
+    bool has_ended;  // a thread, which is to be joined
+    pthread_t ended; // the last to have ended, after joining the one before
     struct jobs queue, finished;
     int event_fd;            // readable: something has finished
     sd_event_source *source; // the loop's alone
@@ -102,6 +105,30 @@ static struct job *take_job(struct worker *worker)
     return jobs_pop(&worker->queue);
 }
 
+// With the lock held, but not meanwhile: nobody else is to wait for that thread.
+static void join_thread(struct worker *worker, pthread_t thread)
+{
+    pthread_mutex_unlock(&worker->lock);
+    pthread_join(thread, NULL);
+    pthread_mutex_lock(&worker->lock);
+}
+
+// With the lock held. Each joins the one before it, so that who joins the last has joined them all.
+static void end_thread(struct worker *worker)
+{
+    bool joins = worker->has_ended;
+    pthread_t before = worker->ended;
+
+    worker->has_ended = !worker->abandoned;
+    worker->ended = pthread_self();
+    if (worker->abandoned)
+        pthread_detach(pthread_self());
+    if (--worker->threads == 0)
+        pthread_cond_signal(&worker->idle);
+    if (joins)
+        join_thread(worker, before);
+}
+
 static void *thread_main(void *user)
 {
     struct worker *worker = user;
@@ -121,8 +148,7 @@ static void *thread_main(void *user)
         job->release(job);
         pthread_mutex_lock(&worker->lock);
     }
-    if (--worker->threads == 0)
-        pthread_cond_signal(&worker->idle);
+    end_thread(worker);
     unlock_and_release(worker);
     return NULL;
 }
@@ -131,18 +157,13 @@ static void *thread_main(void *user)
 static int start_thread(struct worker *worker)
 {
     sigset_t all, before;
-    pthread_attr_t attributes;
-    pthread_t thread;
-    int error = pthread_attr_init(&attributes);
+    pthread_t thread; // to be joined by the next that ends, or by worker_free
+    int error;
 
-    if (error != 0)
-        return -error;
-    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    error = pthread_create(&thread, &attributes, thread_main, worker);
+    error = pthread_create(&thread, NULL, thread_main, worker);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    pthread_attr_destroy(&attributes);
     if (error != 0)
         return -error;
     worker->threads++;
@@ -253,9 +274,12 @@ static void wait_for_threads(struct worker *worker)
 
     clock_gettime(CLOCK_MONOTONIC, &end);
     end.tv_sec += END_WAIT_SECONDS;
-    while (worker->threads > 0)
-        if (pthread_cond_timedwait(&worker->idle, &worker->lock, &end) != 0)
-            return;
+    while (worker->threads > 0 && !worker->abandoned)
+        worker->abandoned = pthread_cond_timedwait(&worker->idle, &worker->lock, &end) != 0;
+    if (!worker->has_ended)
+        return;
+    worker->has_ended = false;
+    join_thread(worker, worker->ended);
 }
 
 void worker_free(struct worker *worker)

@@ -10,6 +10,7 @@
 
 #include <dirent.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <sys/types.h>
 #include <unistd.h>
 
@@ -36,12 +37,24 @@ struct work {
     pid_t *thread; // that did it
 };
 
+// Of the threads' own values, which are destroyed when a thread ends.
+static pthread_key_t own_value;
+static atomic_uint ended;
+
+static void count_end(void *value)
+{
+    (void)value;
+    usleep(20000); // as long as any other is to wait for it
+    ended++;
+}
+
 static void run(struct job *job)
 {
     struct work *work = (struct work *)job;
     struct bench *bench = work->bench;
 
     *work->thread = gettid();
+    pthread_setspecific(own_value, work->thread);
     pthread_mutex_lock(&bench->lock);
     bench->running++;
     pthread_cond_broadcast(&bench->changed);
@@ -124,6 +137,7 @@ static int set_up(void **state)
     struct bench *bench = memory_new(1, sizeof(*bench));
 
     wait_threads(threads_of_our_own); // of the test before
+    ended = 0;
     *bench = (struct bench){.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
     assert_int_equal(sd_event_new(&bench->loop), 0);
     assert_int_equal(worker_new(&bench->worker, bench->loop, LIMIT), 0);
@@ -200,8 +214,30 @@ static void test_the_thread_that_stays_ends_with_the_worker(void **state)
     submit(bench, false, &threads[0]);
     wait_done(bench, 1);
     worker_free(steal_pointer(&bench->worker));
-    wait_threads(threads_of_our_own);
+    assert_int_equal(ended, 1); // to its very end: else its memory is not given back when the process ends
     assert_int_equal(bench->release, 1);
+}
+
+static void test_a_thread_that_hangs_is_left_to_end_by_itself(void **state)
+{
+    struct bench *bench = *state;
+    pid_t threads[3] = {0};
+
+    set_closed(bench, true);
+    submit(bench, true, &threads[0]);
+    wait_running(bench, 1);
+    for (unsigned i = 1; i < 3; i++) {
+        submit(bench, false, &threads[i]);
+        wait_done(bench, i);
+    }
+    worker_free(steal_pointer(&bench->worker));
+    assert_int_equal(ended, 1); // the one that stayed
+    assert_int_equal(bench->release, 2);
+    set_closed(bench, false);
+    while (ended < 2)
+        usleep(1000);
+    assert_int_equal(bench->release, 3);
+    assert_int_equal(bench->done, 2);
 }
 
 static void test_what_nobody_has_begun_is_given_back_at_the_end(void **state)
@@ -215,6 +251,7 @@ static void test_what_nobody_has_begun_is_given_back_at_the_end(void **state)
     wait_running(bench, LIMIT);
     set_closed(bench, false);
     worker_free(steal_pointer(&bench->worker));
+    assert_int_equal(ended, LIMIT);
     assert_int_equal(bench->done, 0);
     assert_int_equal(bench->release, LIMIT + 2);
 }
@@ -226,9 +263,11 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_job_that_hangs_holds_up_no_other, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_at_most_so_many_threads, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_the_thread_that_stays_ends_with_the_worker, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_thread_that_hangs_is_left_to_end_by_itself, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_what_nobody_has_begun_is_given_back_at_the_end, set_up, tear_down),
     };
 
+    assert_int_equal(pthread_key_create(&own_value, count_end), 0);
     threads_of_our_own = count_threads();
     return cmocka_run_group_tests_name("host-worker", tests, NULL, NULL);
 }
