@@ -76,17 +76,18 @@ char *claim_of(const char *sys, const char *dev, const char *syspath)
     CLEANUP(cleanup_free) char *class = string_printf("%s/class/block", sys);
     CLEANUP(cleanup_directory) DIR *listing = opendir(class);
     const struct dirent *entry;
+    int error = 0;
 
     if (listing == NULL)
         return cannot_tell("it is", errno);
     for (errno = 0; (entry = readdir(listing)) != NULL; errno = 0) {
         CLEANUP(cleanup_free) char *path = sysfs_link(sys, "class/block", entry->d_name);
         char *claim;
-        if (path == NULL || !disk_is_on(path, syspath) || has_partitions(sys, entry->d_name))
+        if (path == NULL || !disk_is_on(path, syspath, &error) || has_partitions(sys, entry->d_name))
             continue;
         claim = ask_upward(sys, dev, entry->d_name, 0);
         if (claim != NULL)
             return claim;
     }
-    return cannot_tell("it is", errno);
+    return cannot_tell("it is", error < 0 ? -error : errno);
 }

@@ -1,7 +1,6 @@
 // Is a block device a part of a device?
 #include "host/disk.h"
 
-#include <dirent.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,9 +9,9 @@
 #include "util/text.h"
 
 // The links of an NVMe subsystem lead to its controllers.
-static bool has_controller(const char *subsystem, const char *syspath)
+static bool has_controller(const char *subsystem, const char *syspath, int *error)
 {
-    CLEANUP(cleanup_directory) DIR *listing = opendir(subsystem);
+    CLEANUP(cleanup_directory) DIR *listing = sysfs_list(subsystem, error);
     const struct dirent *entry;
 
     while (listing != NULL && (entry = readdir(listing)) != NULL) {
@@ -24,7 +23,7 @@ static bool has_controller(const char *subsystem, const char *syspath)
     return false;
 }
 
-bool disk_is_on(const char *path, const char *syspath)
+bool disk_is_on(const char *path, const char *syspath, int *error)
 {
     static const char all[] = "/nvme-subsystem/";
     CLEANUP(cleanup_free) char *subsystem = NULL;
@@ -37,5 +36,5 @@ bool disk_is_on(const char *path, const char *syspath)
         return false;
     name += strlen(all);
     subsystem = string_printf("%.*s", (int)(name + strcspn(name, "/") - path), path);
-    return has_controller(subsystem, syspath);
+    return has_controller(subsystem, syspath, error);
 }

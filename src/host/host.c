@@ -53,6 +53,7 @@ struct host {
     sd_event_source *scan_source; // runs once each time it is asked for
     sd_event_source *scan_limit;  // NULL: the first scan has not begun
     sd_event_source *scan_again;  // NULL: no look has failed yet
+    sd_event_source *use_again;   // NULL: it could always be told what the host lives on
     bool scanning_first, scanned_first, told_scanned;
     bool missed;      // the last scan has not seen all that is there
     bool scan_failed; // it has seen nothing at all
@@ -61,6 +62,7 @@ struct host {
 };
 
 static void start_reading(struct host *host, struct known_record *record, struct source *source);
+static int handle_use_again(sd_event_source *source, uint64_t time, void *user);
 
 // What nothing names may have to be deauthorized, now that all is known.
 static void sweep(struct host *host)
@@ -148,13 +150,19 @@ static bool may_be_lived_on(const struct device *device)
     return device->kind != DEVICE_INPUT && !device_is_only_hub(device) && !device_is_bus_bridge(device);
 }
 
-// Why the host lives on it, for free(), or NULL.
+// Why the host lives on it, for free(), or NULL. What cannot be told at the moment is asked again after a while, as
+// there may be no news of it.
 static char *use_of(struct host *host, const struct device *device)
 {
     char *use = may_be_lived_on(device) ? usage_of(host->usage, device->syspath) : NULL;
+    int error = 0;
 
     if (use == NULL && may_be_lived_on(device))
         use = network_of(host->network, &device->syspath, 1);
+    if (again_helps(-usage_error(host->usage)) || again_helps(-network_error(host->network)))
+        error = again_later(&host->use_again, host->loop, handle_use_again, host);
+    if (error < 0)
+        log_error(host->log, "Cannot ask again what the host lives on: %s", strerror(-error));
     return use;
 }
 
@@ -370,6 +378,17 @@ static int handle_scan(sd_event_source *source, void *user)
     return 0;
 }
 
+static int handle_use_again(sd_event_source *source, uint64_t time, void *user)
+{
+    struct host *host = user;
+
+    (void)source, (void)time;
+    usage_invalidate(host->usage);
+    network_invalidate(host->network);
+    look_for_other_uses(host);
+    return 0;
+}
+
 // Something was mounted or unmounted, or swap has changed.
 static void handle_usage(void *user)
 {
@@ -505,6 +524,7 @@ void host_free(struct host *host)
     sd_event_source_disable_unref(host->scan_source);
     sd_event_source_disable_unref(host->scan_limit);
     sd_event_source_disable_unref(host->scan_again);
+    sd_event_source_disable_unref(host->use_again);
     usage_watch_free(host->watch);
     network_watch_free(host->network_watch);
     monitor_free(host->monitor);

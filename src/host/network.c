@@ -4,12 +4,12 @@
 // is left, each device that is up may be it.
 #include "host/network.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "host/again.h"
 #include "host/sysfs.h"
 #include "util/text.h"
 
@@ -42,7 +42,8 @@ struct family {
 struct network {
     struct network_paths paths;
     bool valid;
-    int error; // the routes cannot be read
+    int error;      // the routes cannot be read, or what is below their interfaces
+    int card_error; // the interfaces cannot be listed
     struct family families[2];
     struct card *cards;
     size_t card_count;
@@ -90,6 +91,14 @@ void network_free(struct network *network)
 void network_invalidate(struct network *network)
 {
     network->valid = false;
+    network->error = network->card_error = 0;
+}
+
+// An error that is of the moment and not of what was looked at, for the answer.
+static void note_error(struct network *network, int error)
+{
+    if (error < 0 && again_helps(-error))
+        network->error = error;
 }
 
 static bool is_made(const char *path)
@@ -97,10 +106,10 @@ static bool is_made(const char *path)
     return strstr(path, "/devices/virtual/") != NULL;
 }
 
-static void add_leaves(const struct network *network, struct route *route, const char *name, int depth)
+static void add_leaves(struct network *network, struct route *route, const char *name, int depth)
 {
     CLEANUP(cleanup_free) char *path = sysfs_link(network->paths.sys, "class/net", name);
-    CLEANUP(cleanup_directory) DIR *listing = path != NULL ? opendir(path) : NULL;
+    CLEANUP(cleanup_directory) DIR *listing = path != NULL ? sysfs_list(path, &network->error) : NULL;
     const struct dirent *entry;
 
     if (path == NULL || depth > DEPTH_MAX)
@@ -113,19 +122,17 @@ static void add_leaves(const struct network *network, struct route *route, const
 }
 
 // A bridge without ports, and one for VMs alone, are Ethernet: the way out is in a VM.
-static bool is_tunnel(const struct network *network, const char *name)
+static bool is_tunnel(struct network *network, const char *name)
 {
     CLEANUP(cleanup_free) char *path = sysfs_link(network->paths.sys, "class/net", name);
     CLEANUP(cleanup_close) int directory = path != NULL ? sysfs_open(path) : -ENOENT;
     unsigned long type = 0;
 
-    if (directory < 0)
-        return false;
-    (void)!sysfs_number(directory, "type", 10, UINT16_MAX, &type);
-    return type != TYPE_ETHERNET && type != TYPE_LOOPBACK;
+    note_error(network, directory < 0 ? directory : sysfs_number(directory, "type", 10, UINT16_MAX, &type));
+    return directory >= 0 && type != TYPE_ETHERNET && type != TYPE_LOOPBACK;
 }
 
-static void add_route(const struct network *network, struct family *family, const char *name)
+static void add_route(struct network *network, struct family *family, const char *name)
 {
     struct route *route;
 
@@ -164,7 +171,7 @@ static const char *default_of_line6(char *line)
 }
 
 // Negative errno.
-static int read_routes(const struct network *network, const char *path, const char *(*default_of)(char *line),
+static int read_routes(struct network *network, const char *path, const char *(*default_of)(char *line),
                        struct family *family)
 {
     CLEANUP(cleanup_file) FILE *file = fopen(path, "re");
@@ -182,24 +189,24 @@ static int read_routes(const struct network *network, const char *path, const ch
 }
 
 // Interfaces of which the kernel does not know whether they are connected count as up.
-static bool is_up(const char *path)
+static bool is_up(struct network *network, const char *path)
 {
     CLEANUP(cleanup_close) int directory = sysfs_open(path);
     CLEANUP(cleanup_free) char *state = NULL;
 
-    return directory >= 0 && sysfs_string(directory, "operstate", &state) >= 0 &&
-           (string_equal(state, "up") || string_equal(state, "unknown"));
+    note_error(network, directory < 0 ? directory : sysfs_string(directory, "operstate", &state));
+    return string_equal(state, "up") || string_equal(state, "unknown");
 }
 
 static void find_cards(struct network *network)
 {
     CLEANUP(cleanup_free) char *path = string_printf("%s/class/net", network->paths.sys);
-    CLEANUP(cleanup_directory) DIR *listing = opendir(path);
+    CLEANUP(cleanup_directory) DIR *listing = sysfs_list(path, &network->card_error);
     const struct dirent *entry;
 
     while (listing != NULL && (entry = readdir(listing)) != NULL && network->card_count < CARDS_MAX) {
         CLEANUP(cleanup_free) char *card = sysfs_link(network->paths.sys, "class/net", entry->d_name);
-        bool up = card != NULL && is_up(card);
+        bool up = card != NULL && is_up(network, card);
         if (card == NULL || is_made(card))
             continue;
         network->cards = memory_resize(network->cards, network->card_count + 1, sizeof(*network->cards));
@@ -209,15 +216,18 @@ static void find_cards(struct network *network)
 
 static void look(struct network *network)
 {
-    int error6;
+    int error4, error6;
 
     forget(network);
     network->valid = true;
+    network->error = network->card_error = 0;
     find_cards(network);
-    network->error = read_routes(network, network->paths.routes4, default_of_line4, &network->families[0]);
+    error4 = read_routes(network, network->paths.routes4, default_of_line4, &network->families[0]);
     error6 = read_routes(network, network->paths.routes6, default_of_line6, &network->families[1]);
-    if (network->error == 0 && error6 != -ENOENT) // the file of a kernel without IPv6
+    if (error6 < 0 && error6 != -ENOENT) // the file of a kernel without IPv6
         network->error = error6;
+    if (error4 < 0)
+        network->error = error4;
 }
 
 static bool is_below_any(const char *path, char *const *places, size_t count)
@@ -289,10 +299,18 @@ static char *tunnel_of(const struct network *network, size_t f, char *const *pla
     return text_take(&text);
 }
 
+int network_error(const struct network *network)
+{
+    return network->error < 0 ? network->error : network->card_error;
+}
+
 char *network_of(struct network *network, char *const *places, size_t count)
 {
-    if (!network->valid)
+    if (!network->valid || again_helps(-network_error(network)))
         look(network);
+    if (network->card_error < 0)
+        return string_printf("it may be a network adapter, and which there are cannot be told: %s",
+                             strerror(-network->card_error));
     if (network->error < 0 && find_card(network, places, count, false) != NULL)
         return string_printf("it is a network adapter, and where the host's default routes go cannot be told: %s",
                              strerror(-network->error));

@@ -24,3 +24,6 @@ void network_invalidate(struct network *network);
 // What the host would lose with the devices at PLACES, all of them together ("the host's only IPv4 default route goes
 // through eth0"), for free(); NULL: nothing. IPv4 and IPv6 are two networks. Where it cannot be told, it is taken to.
 char *network_of(struct network *network, char *const *places, size_t count) CHECKED;
+
+// Why the kernel's files could not be read for an answer since the last network_invalidate; negative errno.
+int network_error(const struct network *network) CHECKED;

@@ -9,6 +9,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "host/again.h"
 #include "util/text.h"
 
 int sysfs_open(const char *path)
@@ -18,6 +19,15 @@ int sysfs_open(const char *path)
     if (fd < 0)
         return -errno;
     return fd;
+}
+
+DIR *sysfs_list(const char *path, int *error)
+{
+    DIR *listing = opendir(path);
+
+    if (listing == NULL && again_helps(errno))
+        *error = -errno;
+    return listing;
 }
 
 // Reads until the end or until ROOM is full; negative errno.

@@ -1,6 +1,7 @@
 // Bounded reads of named sysfs attributes, relative to a directory that stays the same one.
 #pragma once
 
+#include <dirent.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -12,6 +13,10 @@
 
 // Opens a directory; negative errno.
 int sysfs_open(const char *path) CHECKED;
+
+// Opens a directory to be listed, for closedir(). NULL: it has nothing, or there is no room to look at the moment, and
+// *ERROR, which stays as it is else, becomes that negative errno.
+DIR *sysfs_list(const char *path, int *error) CHECKED;
 
 // Reads at most LIMIT bytes of an attribute; what is beyond is cut. BYTES gets a terminated copy
 // for free(). Negative errno: -ENOENT means that there is no such attribute.

@@ -4,7 +4,6 @@
 // device met is noted with the reason; a device is used if one of them is a part of it.
 #include "host/usage.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <limits.h>
 #include <stdbool.h>
@@ -14,6 +13,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "host/again.h"
 #include "host/disk.h"
 #include "host/mounts.h"
 #include "host/sysfs.h"
@@ -33,6 +33,7 @@ struct usage {
     struct usage_paths paths;
     bool valid;
     int error; // why it could not be told; 0
+    int list_error;
     struct mounts mounts;
     struct used *used;
     size_t count;
@@ -91,6 +92,7 @@ void usage_free(struct usage *usage)
 void usage_invalidate(struct usage *usage)
 {
     usage->valid = usage->listed = false;
+    usage->error = usage->list_error = 0;
 }
 
 // Notes a block device; false if it was known already.
@@ -118,13 +120,14 @@ static bool note(struct trail *trail, const char *path)
 }
 
 // A string attribute of the block device at PATH; NULL if it has none.
-static char *block_attribute(const char *path, const char *name)
+static char *block_attribute(struct usage *usage, const char *path, const char *name)
 {
     CLEANUP(cleanup_close) int directory = sysfs_open(path);
     char *string = NULL;
+    int error = directory < 0 ? directory : sysfs_string(directory, name, &string);
 
-    if (directory < 0 || sysfs_string(directory, name, &string) < 0)
-        return NULL;
+    if (error < 0 && again_helps(-error))
+        usage->error = error;
     return string;
 }
 
@@ -152,7 +155,7 @@ static bool visit_number(struct trail *trail, dev_t number, int depth)
 // All block devices that DIRECTORY names.
 static void visit_listed(struct trail *trail, const char *directory, int depth)
 {
-    CLEANUP(cleanup_directory) DIR *listing = opendir(directory);
+    CLEANUP(cleanup_directory) DIR *listing = sysfs_list(directory, &trail->usage->error);
     const struct dirent *entry;
 
     while (listing != NULL && (entry = readdir(listing)) != NULL)
@@ -170,16 +173,16 @@ static void visit_block(struct trail *trail, const char *path, int depth)
     if (depth > DEPTH_MAX || !note(trail, path))
         return;
     visit_listed(trail, slaves, depth + 1);
-    partition = block_attribute(path, "partition");
+    partition = block_attribute(trail->usage, path, "partition");
     if (partition != NULL) {
         CLEANUP(cleanup_free) char *disk = string_copy(path);
         *strrchr(disk, '/') = '\0';
         visit_block(trail, disk, depth + 1);
     }
-    loop = block_attribute(path, "loop/backing_file");
+    loop = block_attribute(trail->usage, path, "loop/backing_file");
     if (loop != NULL)
         visit_path(trail, loop, depth + 1);
-    backing = block_attribute(path, "backing_dev"); // of zram: "none" or a path
+    backing = block_attribute(trail->usage, path, "backing_dev"); // of zram: "none" or a path
     if (backing != NULL && backing[0] == '/')
         visit_path(trail, backing, depth + 1);
 }
@@ -188,7 +191,7 @@ static void visit_block(struct trail *trail, const char *path, int depth)
 static bool visit_mapper(struct trail *trail, const char *name, int depth)
 {
     CLEANUP(cleanup_free) char *class = string_printf("%s/class/block", trail->usage->paths.sys);
-    CLEANUP(cleanup_directory) DIR *listing = opendir(class);
+    CLEANUP(cleanup_directory) DIR *listing = sysfs_list(class, &trail->usage->error);
     const struct dirent *entry;
 
     while (listing != NULL && (entry = readdir(listing)) != NULL) {
@@ -197,7 +200,7 @@ static bool visit_mapper(struct trail *trail, const char *name, int depth)
         if (strncmp(entry->d_name, "dm-", 3) != 0)
             continue;
         path = string_printf("%s/%s", class, entry->d_name);
-        found = block_attribute(path, "dm/name");
+        found = block_attribute(trail->usage, path, "dm/name");
         if (string_equal(found, name))
             return visit_named(trail, entry->d_name, depth);
     }
@@ -281,7 +284,7 @@ static void follow_swaps(struct usage *usage)
 static void follow_btrfs(struct usage *usage)
 {
     CLEANUP(cleanup_free) char *all = string_printf("%s/fs/btrfs", usage->paths.sys);
-    CLEANUP(cleanup_directory) DIR *listing = opendir(all);
+    CLEANUP(cleanup_directory) DIR *listing = sysfs_list(all, &usage->error);
     const struct dirent *entry;
 
     while (listing != NULL && (entry = readdir(listing)) != NULL) {
@@ -308,11 +311,13 @@ static void look(struct usage *usage)
 static void list_disks(struct usage *usage)
 {
     CLEANUP(cleanup_free) char *class = string_printf("%s/class/block", usage->paths.sys);
-    CLEANUP(cleanup_directory) DIR *listing = opendir(class);
+    CLEANUP(cleanup_directory) DIR *listing = NULL;
     const struct dirent *entry;
 
     forget_disks(usage);
     usage->listed = true;
+    usage->list_error = 0;
+    listing = sysfs_list(class, &usage->list_error);
     while (listing != NULL && (entry = readdir(listing)) != NULL) {
         char *path = sysfs_link(usage->paths.sys, "class/block", entry->d_name);
         if (path == NULL)
@@ -325,10 +330,10 @@ static void list_disks(struct usage *usage)
 // Most devices have no disk, and the question ends here.
 static bool has_disk(struct usage *usage, const char *syspath)
 {
-    if (!usage->listed)
+    if (!usage->listed || again_helps(-usage->list_error))
         list_disks(usage);
     for (size_t i = 0; i < usage->disk_count; i++)
-        if (disk_is_on(usage->disks[i], syspath))
+        if (disk_is_on(usage->disks[i], syspath, &usage->list_error))
             return true;
     return false;
 }
@@ -355,13 +360,20 @@ char *usage_of(struct usage *usage, const char *syspath)
     if (functions != NULL)
         return functions;
     if (!has_disk(usage, syspath))
-        return NULL;
-    if (!usage->valid)
+        return usage->list_error == 0 ? NULL
+                                      : string_printf("it may have a disk, and which there are cannot be told: %s",
+                                                      strerror(-usage->list_error));
+    if (!usage->valid || again_helps(-usage->error))
         look(usage);
     for (size_t i = 0; i < usage->count; i++)
-        if (disk_is_on(usage->used[i].path, syspath))
+        if (disk_is_on(usage->used[i].path, syspath, &usage->error))
             return string_copy(usage->used[i].reason);
     if (usage->error < 0)
         return string_printf("it has a disk, and what is mounted cannot be told: %s", strerror(-usage->error));
     return NULL;
+}
+
+int usage_error(const struct usage *usage)
+{
+    return usage->error < 0 ? usage->error : usage->list_error;
 }

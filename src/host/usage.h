@@ -22,3 +22,6 @@ void usage_invalidate(struct usage *usage);
 // Why the host lives on the device at SYSPATH ("/home is mounted from sda1"), for free(); NULL: it
 // does not. Where it cannot be told, it is taken to. A PCI function with virtual functions is used.
 char *usage_of(struct usage *usage, const char *syspath) CHECKED;
+
+// Why the kernel's files could not be read for an answer since the last usage_invalidate; negative errno.
+int usage_error(const struct usage *usage) CHECKED;

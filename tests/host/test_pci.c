@@ -260,15 +260,23 @@ static void test_f35_a_disk_with_several_ways_to_it(void **state)
     CLEANUP(cleanup_free) char *other = string_printf("%s/" SOUND, root);
     CLEANUP(cleanup_free) char *controller = string_printf("%s/" CARD "/nvme/nvme0", root);
     CLEANUP(cleanup_free) char *plain = string_printf("%s/block/sda", card);
+    int error = 0;
 
     tree_directory(root, CARD "/nvme/nvme0");
     tree_directory(root, SOUND);
     tree_directory(root, "sys/devices/virtual/nvme-subsystem/nvme-subsys0/nvme0n1/nvme0n1p1");
     tree_link(root, "sys/devices/virtual/nvme-subsystem/nvme-subsys0/nvme0", controller);
-    assert_true(disk_is_on(disk, card));
-    assert_false(disk_is_on(disk, other));
-    assert_true(disk_is_on(plain, card));
-    assert_false(disk_is_on(plain, other));
+    assert_true(disk_is_on(disk, card, &error));
+    assert_false(disk_is_on(disk, other, &error));
+    assert_true(disk_is_on(plain, card, &error));
+    assert_false(disk_is_on(plain, other, &error));
+    assert_int_equal(error, 0);
+    tree_limit_descriptors(0);
+    (void)!disk_is_on(plain, card, &error); // its path says it
+    assert_int_equal(error, 0);
+    (void)!disk_is_on(disk, card, &error);
+    tree_limit_descriptors(-1);
+    assert_int_equal(error, -EMFILE);
 }
 
 // ---- routes
@@ -444,6 +452,57 @@ static void test_f35_routes_that_cannot_be_read(void **state)
     }
 }
 
+// With room for so many descriptors more, a way through the device is found, or it is said that this is not known.
+static void expect_network_or_unknown(const char *root, struct network *network, int free, const char *reason)
+{
+    CLEANUP(cleanup_free) char *card = string_printf("%s/" CARD, root);
+    CLEANUP(cleanup_free) char *use = NULL;
+    CLEANUP(cleanup_free) char *later = NULL;
+
+    network_invalidate(network);
+    tree_limit_descriptors(free);
+    use = network_of(network, &card, 1);
+    tree_limit_descriptors(-1);
+    assert_non_null(use);
+    if (strstr(use, "cannot be told: Too many open files") != NULL)
+        assert_int_equal(network_error(network), -EMFILE);
+    else
+        assert_string_equal(use, reason);
+    later = network_of(network, &card, 1);
+    assert_non_null(later);
+    assert_string_equal(later, reason);
+    assert_int_equal(network_error(network), 0);
+}
+
+static void test_f35_want_of_descriptors_is_no_news_of_the_network(void **state)
+{
+    const char *root = *state;
+    CLEANUP(cleanup_free) char *sys = string_printf("%s/sys", root);
+    CLEANUP(cleanup_free) char *file = string_printf("%s/route", root);
+    const struct network_paths paths = {sys, file, "/nonexistent"};
+    CLEANUP(cleanup_network) struct network *network = network_new(&paths);
+
+    add_interface(root, "eth0", "devices/pci0000:00/0000:00:1c.0/0000:01:00.0/net");
+    add_attribute(root, "eth0", "operstate", "up\n");
+    add_interface(root, "br0", "devices/virtual/net");
+    add_attribute(root, "br0", "type", "1\n");
+    tree_directory(root, "sys/devices/virtual/net/br0/lower_bond0");
+    add_interface(root, "bond0", "devices/virtual/net");
+    tree_directory(root, "sys/devices/virtual/net/bond0/lower_bond1");
+    add_interface(root, "bond1", "devices/virtual/net");
+    tree_directory(root, "sys/devices/virtual/net/bond1/lower_eth0");
+    add_interface(root, "ppp0", "devices/virtual/net");
+    add_attribute(root, "ppp0", "type", "512\n");
+    tree_write(root, "route", HEADING DEFAULT4("br0"));
+    for (int free = 0; free < 6; free++)
+        expect_network_or_unknown(root, network, free, "the host's only IPv4 default route goes through br0");
+    tree_write(root, "route", HEADING DEFAULT4("ppp0"));
+    for (int free = 0; free < 6; free++)
+        expect_network_or_unknown(root, network, free,
+                                  "the host's only IPv4 default route is the tunnel ppp0, which may go through eth0, "
+                                  "as that is up");
+}
+
 static void handle_change(void *user)
 {
     ++*(unsigned *)user;
@@ -522,6 +581,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_routes_are_read_again_only_when_asked_to, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_f35_what_a_tunnel_may_go_through, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_f35_routes_that_cannot_be_read, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_f35_want_of_descriptors_is_no_news_of_the_network, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_an_interface_that_comes_up_is_news, set_up, tear_down),
     };
 

@@ -331,6 +331,50 @@ static void test_what_cannot_be_told_is_taken_as_used(void **state)
     expect(machine, "devices/pci0000:00/0000:00:14.0/usb1/1-3", NULL);
 }
 
+// With room for so many descriptors more, the use is found, or it is said that this is not known.
+static void expect_used_or_unknown(const struct machine *machine, int free, const char *reason)
+{
+    CLEANUP(cleanup_free) char *stick = string_printf("%s/" STICK, machine->sys);
+    CLEANUP(cleanup_free) char *other = string_printf("%s/" OTHER, machine->sys);
+    CLEANUP(cleanup_free) char *use = NULL;
+    CLEANUP(cleanup_free) char *other_use = NULL;
+    CLEANUP(cleanup_free) char *later = NULL;
+
+    usage_invalidate(machine->usage);
+    tree_limit_descriptors(free);
+    use = usage_of(machine->usage, stick);
+    other_use = usage_of(machine->usage, other);
+    tree_limit_descriptors(-1);
+    assert_non_null(use);
+    if (!string_equal(use, reason)) {
+        assert_non_null(strstr(use, "cannot be told: Too many open files"));
+        assert_int_equal(usage_error(machine->usage), -EMFILE);
+        assert_non_null(other_use);
+    }
+    later = usage_of(machine->usage, stick);
+    assert_non_null(later);
+    assert_string_equal(later, reason);
+    assert_int_equal(usage_error(machine->usage), 0);
+    assert_null(usage_of(machine->usage, other));
+}
+
+static void test_f35_want_of_descriptors_is_no_news_of_what_is_mounted(void **state)
+{
+    struct machine *machine = *state;
+
+    test_f35_lvm_on_crypt_on_raid(state);
+    for (int free = 0; free < 8; free++)
+        expect_used_or_unknown(machine, free, "/home is mounted from dm-1");
+    test_f35_a_loop_file(state);
+    add_attribute(machine, VIRTUAL "loop0/loop/backing_file", "/dev/sda1\n");
+    for (int free = 0; free < 8; free++)
+        expect_used_or_unknown(machine, free, "/snap is mounted from loop0");
+    tree_write(machine->root, "mountinfo", "");
+    tree_directory(machine->root, "sys/fs/btrfs/1234/devices/sda2");
+    for (int free = 0; free < 8; free++)
+        expect_used_or_unknown(machine, free, "a btrfs is mounted with a part on sda2");
+}
+
 static void test_links_that_lead_elsewhere_are_not_followed(void **state)
 {
     struct machine *machine = *state;
@@ -456,6 +500,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_virtual_functions, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_names_are_made_safe, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_what_cannot_be_told_is_taken_as_used, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_f35_want_of_descriptors_is_no_news_of_what_is_mounted, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_links_that_lead_elsewhere_are_not_followed, set_up, tear_down),
     };
 
