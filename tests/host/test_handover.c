@@ -667,6 +667,35 @@ static void test_f34_what_is_in_a_vm_again_is_not_given_back_late(void **state)
     assert_int_equal(count_given_back(&binder.first_given_back), before + 1);
 }
 
+static void test_f39_what_is_given_to_the_next_vm_is_not_taken_back_late(void **state)
+{
+    struct bench *bench = *state;
+    CLEANUP(cleanup_device) struct device *first = new_function("pci:0000:01:00.0", 11);
+    CLEANUP(cleanup_device) struct device *other = new_function("pci:0000:02:00.0", 12);
+    CLEANUP(cleanup_free) char *records = string_printf("%s/access", bench->base.root);
+    const struct access_paths paths = {.sys = bench->base.root, .dev = bench->base.root, .records = records};
+    unsigned tries;
+
+    binder.kind = HOST_OPEN_READY;
+    handover_access(bench->base.handover, &paths, true);
+    write_record(records, first); // of the VM that had it
+    assert_true(sd_event_add_time(bench->base.loop, NULL, CLOCK_MONOTONIC, UINT64_MAX, 0, ignore_time, NULL) >= 0);
+    assert_true(sd_event_run(bench->base.loop, 0) >= 0);
+    tree_limit_descriptors(0);
+    handover_settle(bench->base.handover, first, false);
+    ask(bench, first, 1); // while that is under way
+    handover_bench_wait(&bench->base, 1);
+    tree_limit_descriptors(-1);
+    text_clear(&said);
+    write_record(records, first); // of the next one
+    set_busy(true);
+    expect_given_back(bench, other, "");
+    tries = count_given_back(&binder.given_back);
+    while (count_given_back(&binder.given_back) < tries + 3) // the other one is tried again and again
+        assert_true(sd_event_run(bench->base.loop, UINT64_MAX) >= 0);
+    assert_true(has_record(records, first));
+}
+
 // One that a VM has had since before our start is told of when that VM lists it.
 static void test_f34_a_group_that_a_vm_has_is_not_asked_for_again_and_again(void **state)
 {
@@ -757,6 +786,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_f39_access_of_a_vm_that_has_ended_is_taken_back_later, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_f34_a_group_that_a_vm_is_slow_to_let_go, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_f34_what_is_in_a_vm_again_is_not_given_back_late, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_f39_what_is_given_to_the_next_vm_is_not_taken_back_late, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_f34_a_group_that_a_vm_has_is_not_asked_for_again_and_again, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_asked_from_inside_an_answer, set_up, tear_down),
