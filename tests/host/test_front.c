@@ -39,6 +39,7 @@ static struct {
     bool there;                     // a scan finds the device
     bool network;                   // all of the host's network goes through it
     bool routes_read, network_then; // as it was when they were read
+    int network_error;
     bool misses;                    // a scan does not see all that there is
     int scan_error, read_error;
     bool unready;                  // for udevd
@@ -57,10 +58,12 @@ int __real_monitor_new(struct monitor **monitor, sd_event *loop, struct log *log
 int __wrap_monitor_new(struct monitor **monitor, sd_event *loop, struct log *log,
                        const struct monitor_callbacks *callbacks, void *user);
 int __wrap_monitor_scan(struct monitor *monitor);
+void __wrap_monitor_look(struct monitor *monitor, const char *syspath);
 int __wrap_again_later(sd_event_source **timer, sd_event *loop, sd_event_time_handler_t handler, void *user);
 int __wrap_usb_read(const struct source *source, struct reading *reading);
 void __wrap_opener_open(const struct device *device, struct opener_result *result);
 char *__wrap_network_of(struct network *network, char *const *places, size_t count);
+int __wrap_network_error(const struct network *network);
 void __wrap_network_invalidate(struct network *network);
 int __real_sd_event_add_time_relative(sd_event *loop, sd_event_source **source, clockid_t clock, uint64_t time,
                                       uint64_t accuracy, sd_event_time_handler_t handler, void *user);
@@ -90,6 +93,12 @@ int __wrap_monitor_scan(struct monitor *monitor)
     if (world.misses)
         world.callbacks->missed(world.user);
     return world.scan_error;
+}
+
+void __wrap_monitor_look(struct monitor *monitor, const char *syspath)
+{
+    (void)monitor;
+    look(syspath);
 }
 
 int __wrap_again_later(sd_event_source **timer, sd_event *loop, sd_event_time_handler_t handler, void *user)
@@ -136,6 +145,12 @@ char *__wrap_network_of(struct network *network, char *const *places, size_t cou
         world.network_then = world.network;
     world.routes_read = true;
     return world.network_then ? string_copy("the only one") : NULL;
+}
+
+int __wrap_network_error(const struct network *network)
+{
+    (void)network;
+    return world.network_error;
 }
 
 void __wrap_network_invalidate(struct network *network)
@@ -216,7 +231,7 @@ static int set_up(void **state)
     world.there = true;
     world.network = world.routes_read = world.misses = world.unready = false;
     world.limit = NULL;
-    world.scan_error = world.read_error = 0;
+    world.scan_error = world.read_error = world.network_error = 0;
     world.again = NULL;
     *bench = (struct bench){.log = log_new(LOG_LEVEL_ERROR)};
     assert_int_equal(sd_event_new(&bench->loop), 0);
@@ -426,6 +441,35 @@ static void test_a_device_that_fails_is_looked_at_once_more(void **state)
     assert_null(world.again);
 }
 
+static void test_f35_what_there_was_no_room_to_ask_is_asked_again(void **state)
+{
+    struct bench *bench = *state;
+
+    world.network = true; // as it may be, for all that is known
+    world.network_error = -EMFILE;
+    scan_first(bench);
+    expect_told(bench, "present 1 used, ");
+    assert_non_null(world.again);
+    world.network = false;
+    let_time_pass();
+    expect_told(bench, "present 1, ");
+    assert_non_null(world.again); // it may be known of this one, and not of another
+    world.network_error = 0;
+    let_time_pass();
+    assert_null(world.again);
+}
+
+static void test_f35_what_can_never_be_told_is_not_asked_again_and_again(void **state)
+{
+    struct bench *bench = *state;
+
+    world.network = true;
+    world.network_error = -EACCES;
+    scan_first(bench);
+    expect_told(bench, "present 1 used, ");
+    assert_null(world.again);
+}
+
 static void test_a_device_without_room_to_read_it_is_looked_at_again(void **state)
 {
     struct bench *bench = *state;
@@ -496,6 +540,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_first_scan_that_fails_is_made_again, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_list_that_cannot_be_had_is_waited_for, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_device_that_fails_is_looked_at_once_more, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_f35_what_there_was_no_room_to_ask_is_asked_again, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_f35_what_can_never_be_told_is_not_asked_again_and_again, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_device_without_room_to_read_it_is_looked_at_again, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_what_makes_no_sense_or_has_gone_is_not_looked_at_again, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_what_is_not_ready_is_looked_at_once_more, set_up, tear_down),
