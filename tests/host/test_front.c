@@ -40,7 +40,7 @@ static struct {
     bool network;                   // all of the host's network goes through it
     bool routes_read, network_then; // as it was when they were read
     int network_error;
-    bool misses;                    // a scan does not see all that there is
+    bool misses; // a scan does not see all that there is
     int scan_error, read_error;
     bool unready;                  // for udevd
     sd_event_time_handler_t again; // what was put off; NULL: nothing
@@ -541,7 +541,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_list_that_cannot_be_had_is_waited_for, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_device_that_fails_is_looked_at_once_more, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_f35_what_there_was_no_room_to_ask_is_asked_again, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_f35_what_can_never_be_told_is_not_asked_again_and_again, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_f35_what_can_never_be_told_is_not_asked_again_and_again, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(test_a_device_without_room_to_read_it_is_looked_at_again, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_what_makes_no_sense_or_has_gone_is_not_looked_at_again, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_what_is_not_ready_is_looked_at_once_more, set_up, tear_down),
