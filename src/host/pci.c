@@ -148,14 +148,14 @@ static int read_peers(struct device *device)
     while (errno = 0, device->peer_count < PCI_GROUP_MAX && (entry = readdir(listing)) != NULL) {
         CLEANUP(cleanup_free) char *link = string_printf("%s/%s", path, entry->d_name);
         char real[PATH_MAX];
-        struct device *peer;
+        struct device *peer = NULL;
         int error;
         if (entry->d_name[0] == '.' || string_equal(entry->d_name, sysfs_name(device->syspath)))
             continue;
         error = realpath(link, real) == NULL ? -errno : read_one(real, &peer);
         if (again_helps(-error))
             return error;
-        if (error < 0)
+        if (peer == NULL)
             continue;
         device->peers = memory_resize(device->peers, device->peer_count + 1, sizeof(struct device *));
         device->peers[device->peer_count++] = peer;

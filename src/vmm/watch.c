@@ -173,15 +173,14 @@ static int arm_steps(struct watch *watch)
 // Watches the way as it is now, and no longer as it was.
 static int arm_once(struct watch *watch)
 {
-    int before[STEPS_MAX][KINDS];
+    struct step before[STEPS_MAX];
+    memcpy(before, watch->steps, watch->count * sizeof(before[0]));
     for (size_t i = 0; i < watch->count; i++)
-        for (enum kind kind = 0; kind < KINDS; kind++) {
-            before[i][kind] = watch->steps[i].descriptors[kind];
+        for (enum kind kind = 0; kind < KINDS; kind++)
             watch->steps[i].descriptors[kind] = -1;
-        }
     int r = arm_steps(watch);
     for (size_t i = 0; i < watch->count; i++)
-        release(watch->watcher, before[i]);
+        release(watch->watcher, before[i].descriptors);
     return r;
 }
 
