@@ -21,9 +21,9 @@ SAMPLES = 40
 VMS = (*QEMUS, "c1")
 # What is the same each time that all is at rest.
 COUNTS = ("descriptors", "epoll", "timers", "watches", "threads")
-# Bytes of the heap and of private memory that may be more at the end than when a tenth was done. The heap's own
-# is exact but for lists that keep room for more, the process's is of pages.
-HEAP_MORE, PRIVATE_MORE = 4096, 256 * 1024
+# Bytes of the heap and of private memory that was written, which may be more at the end than when a tenth was done. The
+# heap's own is exact but for lists that keep room for more, the process's is of pages.
+HEAP_MORE, WRITTEN_MORE = 4096, 256 * 1024
 
 
 class Soak:
@@ -141,7 +141,7 @@ def write(name, samples):
 def grown(samples):
     """Of which figures there is more at the end than when a tenth was done."""
     early, last = samples[len(samples) // 10], samples[-1]
-    return {name: (early, last) for name, more in (("heap", HEAP_MORE), ("private", PRIVATE_MORE))
+    return {name: (early, last) for name, more in (("heap", HEAP_MORE), ("written", WRITTEN_MORE))
             if last[name] > early[name] + more}
 
 

@@ -206,7 +206,8 @@ def figures(world):
     information = {name: (pid / "fdinfo" / name).read_text() for name, link in links.items() if link.startswith("anon_inode")}
     return {
         "rss": int(memory["Rss"]) * 1024,
-        "private": (int(memory["Private_Dirty"]) + int(memory["Private_Clean"])) * 1024,
+        # Pages of files are its own as long as no other program happens to map the same library.
+        "written": int(memory["Private_Dirty"]) * 1024,
         "heap": world.control.heap(),
         "descriptors": len(links),
         "epoll": sum(text.count("tfd:") for text in information.values()),
