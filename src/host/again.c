@@ -12,6 +12,12 @@ bool again_helps(int error)
     return error == EMFILE || error == ENFILE || error == ENOMEM || error == EIO;
 }
 
+void again_note(int result, int *error)
+{
+    if (again_helps(-result))
+        *error = result;
+}
+
 int again_later(sd_event_source **timer, sd_event *loop, sd_event_time_handler_t handler, void *user)
 {
     int error, enabled = SD_EVENT_OFF;

@@ -10,6 +10,8 @@
 
 // Whether ERROR, a positive errno, is of the moment, and tells nothing of what was to be read.
 bool again_helps(int error) CHECKED;
+// Where RESULT is the negative errno of such an error, *ERROR becomes it, and stays as it is else.
+void again_note(int result, int *error);
 
 // Calls HANDLER once, AGAIN_SECONDS after it was first asked for, however often it is asked for until then. *TIMER is
 // NULL at first and the caller's to unref. Negative errno.

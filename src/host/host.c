@@ -154,16 +154,25 @@ static bool may_be_lived_on(const struct device *device)
 // there may be no news of it.
 static char *use_of(struct host *host, const struct device *device)
 {
-    char *use = may_be_lived_on(device) ? usage_of(host->usage, device->syspath) : NULL;
+    char *use;
     int error = 0;
 
-    if (use == NULL && may_be_lived_on(device))
+    if (!may_be_lived_on(device))
+        return NULL;
+    use = usage_of(host->usage, device->syspath);
+    if (use == NULL)
         use = network_of(host->network, &device->syspath, 1);
     if (again_helps(-usage_error(host->usage)) || again_helps(-network_error(host->network)))
         error = again_later(&host->use_again, host->loop, handle_use_again, host);
     if (error < 0)
         log_error(host->log, "Cannot ask again what the host lives on: %s", strerror(-error));
     return use;
+}
+
+static void forget_uses(struct host *host)
+{
+    usage_invalidate(host->usage);
+    network_invalidate(host->network);
 }
 
 // Whether the host lives on it or on one of its group in another way than has been reported.
@@ -383,8 +392,7 @@ static int handle_use_again(sd_event_source *source, uint64_t time, void *user)
     struct host *host = user;
 
     (void)source, (void)time;
-    usage_invalidate(host->usage);
-    network_invalidate(host->network);
+    forget_uses(host);
     look_for_other_uses(host);
     return 0;
 }
@@ -409,8 +417,7 @@ static void handle_network(void *user)
 // Asked now, not from memory: disks and volumes may have been joined without any mount.
 static char *use_now(struct host *host, const struct device *device)
 {
-    usage_invalidate(host->usage);
-    network_invalidate(host->network);
+    forget_uses(host);
     return use_of(host, device);
 }
 

@@ -94,13 +94,6 @@ void network_invalidate(struct network *network)
     network->error = network->card_error = 0;
 }
 
-// An error that is of the moment and not of what was looked at, for the answer.
-static void note_error(struct network *network, int error)
-{
-    if (error < 0 && again_helps(-error))
-        network->error = error;
-}
-
 static bool is_made(const char *path)
 {
     return strstr(path, "/devices/virtual/") != NULL;
@@ -128,7 +121,7 @@ static bool is_tunnel(struct network *network, const char *name)
     CLEANUP(cleanup_close) int directory = path != NULL ? sysfs_open(path) : -ENOENT;
     unsigned long type = 0;
 
-    note_error(network, directory < 0 ? directory : sysfs_number(directory, "type", 10, UINT16_MAX, &type));
+    again_note(directory < 0 ? directory : sysfs_number(directory, "type", 10, UINT16_MAX, &type), &network->error);
     return directory >= 0 && type != TYPE_ETHERNET && type != TYPE_LOOPBACK;
 }
 
@@ -194,7 +187,7 @@ static bool is_up(struct network *network, const char *path)
     CLEANUP(cleanup_close) int directory = sysfs_open(path);
     CLEANUP(cleanup_free) char *state = NULL;
 
-    note_error(network, directory < 0 ? directory : sysfs_string(directory, "operstate", &state));
+    again_note(directory < 0 ? directory : sysfs_string(directory, "operstate", &state), &network->error);
     return string_equal(state, "up") || string_equal(state, "unknown");
 }
 
@@ -220,7 +213,6 @@ static void look(struct network *network)
 
     forget(network);
     network->valid = true;
-    network->error = network->card_error = 0;
     find_cards(network);
     error4 = read_routes(network, network->paths.routes4, default_of_line4, &network->families[0]);
     error6 = read_routes(network, network->paths.routes6, default_of_line6, &network->families[1]);
@@ -306,7 +298,9 @@ int network_error(const struct network *network)
 
 char *network_of(struct network *network, char *const *places, size_t count)
 {
-    if (!network->valid || again_helps(-network_error(network)))
+    if (again_helps(-network_error(network)))
+        network_invalidate(network);
+    if (!network->valid)
         look(network);
     if (network->card_error < 0)
         return string_printf("it may be a network adapter, and which there are cannot be told: %s",

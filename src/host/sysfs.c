@@ -25,8 +25,8 @@ DIR *sysfs_list(const char *path, int *error)
 {
     DIR *listing = opendir(path);
 
-    if (listing == NULL && again_helps(errno))
-        *error = -errno;
+    if (listing == NULL)
+        again_note(-errno, error);
     return listing;
 }
 

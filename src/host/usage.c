@@ -124,10 +124,8 @@ static char *block_attribute(struct usage *usage, const char *path, const char *
 {
     CLEANUP(cleanup_close) int directory = sysfs_open(path);
     char *string = NULL;
-    int error = directory < 0 ? directory : sysfs_string(directory, name, &string);
 
-    if (error < 0 && again_helps(-error))
-        usage->error = error;
+    again_note(directory < 0 ? directory : sysfs_string(directory, name, &string), &usage->error);
     return string;
 }
 
@@ -311,13 +309,11 @@ static void look(struct usage *usage)
 static void list_disks(struct usage *usage)
 {
     CLEANUP(cleanup_free) char *class = string_printf("%s/class/block", usage->paths.sys);
-    CLEANUP(cleanup_directory) DIR *listing = NULL;
+    CLEANUP(cleanup_directory) DIR *listing = sysfs_list(class, &usage->list_error);
     const struct dirent *entry;
 
     forget_disks(usage);
     usage->listed = true;
-    usage->list_error = 0;
-    listing = sysfs_list(class, &usage->list_error);
     while (listing != NULL && (entry = readdir(listing)) != NULL) {
         char *path = sysfs_link(usage->paths.sys, "class/block", entry->d_name);
         if (path == NULL)
@@ -330,7 +326,7 @@ static void list_disks(struct usage *usage)
 // Most devices have no disk, and the question ends here.
 static bool has_disk(struct usage *usage, const char *syspath)
 {
-    if (!usage->listed || again_helps(-usage->list_error))
+    if (!usage->listed)
         list_disks(usage);
     for (size_t i = 0; i < usage->disk_count; i++)
         if (disk_is_on(usage->disks[i], syspath, &usage->list_error))
@@ -353,17 +349,24 @@ static char *functions_of(const char *syspath)
                      : NULL;
 }
 
+int usage_error(const struct usage *usage)
+{
+    return usage->error < 0 ? usage->error : usage->list_error;
+}
+
 char *usage_of(struct usage *usage, const char *syspath)
 {
     char *functions = functions_of(syspath);
 
     if (functions != NULL)
         return functions;
+    if (again_helps(-usage_error(usage)))
+        usage_invalidate(usage);
     if (!has_disk(usage, syspath))
         return usage->list_error == 0 ? NULL
                                       : string_printf("it may have a disk, and which there are cannot be told: %s",
                                                       strerror(-usage->list_error));
-    if (!usage->valid || again_helps(-usage->error))
+    if (!usage->valid)
         look(usage);
     for (size_t i = 0; i < usage->count; i++)
         if (disk_is_on(usage->used[i].path, syspath, &usage->error))
@@ -371,9 +374,4 @@ char *usage_of(struct usage *usage, const char *syspath)
     if (usage->error < 0)
         return string_printf("it has a disk, and what is mounted cannot be told: %s", strerror(-usage->error));
     return NULL;
-}
-
-int usage_error(const struct usage *usage)
-{
-    return usage->error < 0 ? usage->error : usage->list_error;
 }
